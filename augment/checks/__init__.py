@@ -1,0 +1,1 @@
+"""What published data must satisfy: one file per gate."""

@@ -1,0 +1,184 @@
+"""The run file: one object that says everything about a run, checked whole before anything is started.
+
+Each section is an object that can do its job (``config.source.read()``, ``config.model.build(...)``); the field
+``kind`` picks its class among those found in the package. Defaults live here and in those classes only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+import augment.checks
+import augment.sources
+import models
+from augment.checks._contract import Check
+from augment.plugins import find_plugins, one_of
+from augment.sources._contract import Source
+from models._contract import ModelConfig
+
+SOURCES = find_plugins(augment.sources, Source)  # type: ignore[type-abstract]
+MODELS = find_plugins(models, ModelConfig)  # type: ignore[type-abstract]
+CHECKS = find_plugins(augment.checks, Check)  # type: ignore[type-abstract]
+
+if TYPE_CHECKING:
+    AnySource = Source
+    AnyModel = ModelConfig
+    AnyCheck = Check
+else:
+    AnySource = one_of(SOURCES)
+    AnyModel = one_of(MODELS)
+    AnyCheck = one_of(CHECKS)
+
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitSection(Section):
+    """Which real rows are for training, for validation and for the test."""
+
+    test: Fraction = Field(0.2, description="Share of the rows of each class that only the final measure sees.")
+    validation: Fraction = Field(0.1, description="Share of the rows of each class that settings may be chosen on.")
+    train_per_class: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="Cut these classes to so many training rows, {class: rows}; the test part keeps its size."
+    )
+    group: str | None = Field(None, description="A column whose equal values stay on one side of the split.")
+    column: str | None = Field(None, description="A column that says train, validation or test for each row.")
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_train(self) -> SplitSection:
+        if self.test + self.validation >= 1:
+            raise ValueError("test and validation together leave no rows to train on")
+        if self.group is not None and self.column is not None:
+            raise ValueError("group and column cannot both be given")
+        return self
+
+
+class TrainSection(Section):
+    """How long, on what and how the model is trained; what is null is the model's own default."""
+
+    steps: int | None = Field(None, ge=1, le=10**9, description="Training steps.")
+    batch_size: int | None = Field(None, ge=1, le=10**6, description="Rows in a step.")
+    ema_decay: float | None = Field(None, ge=0, lt=1, allow_inf_nan=False, description="Decay of the averaged weights.")
+    schedule: Literal["constant", "linear", "cosine"] | None = Field(None, description="Learning rate over the steps.")
+    warmup_steps: int | None = Field(None, ge=0, description="Steps over which the learning rate rises from zero.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="auto: bfloat16 where the device computes in it, else 32 bits."
+    )
+    checkpoint_seconds: float = Field(30.0, ge=0, allow_inf_nan=False, description="Seconds between checkpoints.")
+    compile: bool = Field(False, description="Compile the losses with torch.compile.")
+
+
+class GenerateSection(Section):
+    """How synthetic rows are drawn; changing it does not train again."""
+
+    operator: str = Field("prior", description="How the model draws; `augment models` lists what each offers.")
+    temperature: float = Field(1.0, gt=0, le=10, allow_inf_nan=False, description="Spread of the noise; 1: as learned.")
+    batch_size: int = Field(256, ge=1, le=10**5, description="Rows drawn at once; part of what decides the bytes.")
+    shard_rows: int | None = Field(None, ge=1, le=10**7, description="Rows in a shard; null: as many as 64 MiB hold.")
+    rounds: int = Field(3, ge=0, le=100, description="How often rejected rows are drawn again.")
+
+
+class BalancePlan(Section):
+    """Bring every class to the size of the largest, and give each class some synthetic rows."""
+
+    kind: Literal["balance"] = "balance"
+    everywhere: float = Field(
+        0.25, ge=0, le=100, allow_inf_nan=False,
+        description="Synthetic rows that every class gets at least, as a share of the largest class.",
+    )  # fmt: skip
+
+
+class MultiplyPlan(Section):
+    """Make every class ``factor`` times as large."""
+
+    kind: Literal["multiply"]
+    factor: float = Field(gt=1, le=10**6, allow_inf_nan=False, description="Rows after over rows before.")
+
+
+class CountsPlan(Section):
+    """Draw exactly so many synthetic rows of each class."""
+
+    kind: Literal["counts"]
+    counts: dict[str, Annotated[int, Field(ge=0, le=10**10)]] = Field(description="Synthetic rows, {class: rows}.")
+
+
+AnyPlan = Annotated[BalancePlan | MultiplyPlan | CountsPlan, Field(discriminator="kind")]
+
+
+class WorthSection(Section):
+    """Whether the synthetic rows help a classifier, measured on held-out real rows."""
+
+    seeds: int = Field(0, description="Paired repetitions; 0: not measured, and said so.")
+    gate: Literal["strict", "report"] = Field("strict", description="strict: what harms is refused.")
+
+    @model_validator(mode="after")
+    def _not_measured_yet(self) -> WorthSection:
+        if self.seeds != 0:
+            raise ValueError("the worth of synthetic rows cannot be measured yet; set worth.seeds to 0")
+        return self
+
+
+class PlacementSection(Section):
+    """Where the two heavy stages run: ``here``, or the name of a deployment on a GPU pool."""
+
+    train: str = Field("here", description="here, or FLOW/DEPLOYMENT.")
+    generate: str = Field("here", description="here, or FLOW/DEPLOYMENT.")
+
+
+class RunConfig(Section):
+    """A whole run, from the source to the published dataset."""
+
+    name: str = Field(
+        "dataset", pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$",
+        description="The dataset's name: small letters, digits, dot, dash, underscore.",
+    )  # fmt: skip
+    seed: int = Field(0, ge=0, lt=2**53, description="Every random draw of the run follows from it.")
+    source: AnySource = Field(default_factory=lambda: SOURCES["digits"](), description="Where the real rows come from.")
+    split: SplitSection = Field(default_factory=SplitSection, description="Train, validation and test.")
+    model: AnyModel = Field(default_factory=lambda: MODELS["vae"](), description="The generative model.")
+    train: TrainSection = Field(default_factory=TrainSection, description="How it is trained.")
+    generate: GenerateSection = Field(default_factory=GenerateSection, description="How rows are drawn.")
+    plan: AnyPlan = Field(default_factory=BalancePlan, description="How many synthetic rows of each class.")
+    checks: list[AnyCheck] = Field([], description="Amends the default checks by kind.")
+    worth: WorthSection = Field(default_factory=WorthSection, description="Whether synthetic rows help.")
+    placement: PlacementSection = Field(default_factory=PlacementSection, description="Where stages run.")
+    store: str = Field("./store", description="The folder of artifacts and published datasets.")
+
+    @model_validator(mode="after")
+    def _model_offers_the_operator(self) -> RunConfig:
+        offered = type(self.model).operators
+        if self.generate.operator not in offered:
+            raise ValueError(
+                f"generate.operator '{self.generate.operator}' is not offered by {self.model.kind}, "
+                f"which offers: {', '.join(offered)}"
+            )
+        return self
+
+
+def absolute_paths(section: Any, folder: Path) -> Any:
+    """``section`` with every relative path in it taken from ``folder``."""
+    if isinstance(section, Path):
+        return folder / section.expanduser()
+    if isinstance(section, BaseModel):
+        changed = {name: absolute_paths(value, folder) for name, value in section}
+        return section.model_copy(update=changed)
+    return section
+
+
+def relative_paths(section: Any, where: str = "") -> list[str]:
+    """The fields of ``section`` that hold a relative path, as ``source.path``."""
+    if isinstance(section, Path):
+        return [] if section.is_absolute() else [where]
+    if isinstance(section, BaseModel):
+        return [p for name, value in section for p in relative_paths(value, f"{where}.{name}".lstrip("."))]
+    return []

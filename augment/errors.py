@@ -1,0 +1,59 @@
+"""What can go wrong, and the exit status that says so.
+
+::
+
+    AugmentError                 exit 1   anything that is not the user's to mend
+    +-- InputError               exit 2   the run file, the input data or the arguments are wrong
+    +-- IntegrityError           exit 3   published data or an artifact differs from its manifest
+    +-- NotBlessedError          exit 3   the data were audited and refused
+    +-- TrainingError            exit 1   training cannot go on (a loss that is not finite, no memory left)
+
+Every message is one sentence: what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class AugmentError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(AugmentError):
+    """The run file, the input data or the arguments are wrong."""
+
+    exit_code = 2
+
+
+class IntegrityError(AugmentError):
+    """Something published or stored differs from its manifest."""
+
+    exit_code = 3
+
+
+class NotBlessedError(AugmentError):
+    """The data were audited and refused; ``path`` is the quarantine folder."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class TrainingError(AugmentError):
+    """Training cannot go on; the last good checkpoint is kept."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the nearest known name, else the list of known names, ready to end a sentence."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if nearest:
+        return f"; did you mean '{nearest[0]}'?"
+    return f"; known are: {', '.join(names)}" if names else ""

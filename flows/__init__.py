@@ -1,0 +1,1 @@
+"""When and where: the flow, its tasks, their placement and the command line. Prefect is imported only here."""

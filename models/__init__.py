@@ -1,0 +1,1 @@
+"""How to learn a distribution: one file per generative model, torch and pydantic only."""

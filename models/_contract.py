@@ -1,0 +1,194 @@
+"""What every generative model promises: the records it is built from and the methods it offers.
+
+A model sees one tensor. A :class:`TensorSpec` says what that tensor means, an :class:`Objective` says which
+parameters one loss may move, and :class:`GenerativeModel` returns the objectives and draws samples. Nothing here
+knows a file, a data frame or a flow.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+Form = Literal["vector", "grid"]
+
+
+class Span(NamedTuple):
+    """A run of adjacent values in the flattened tensor that is read as one thing.
+
+    ``continuous`` values are z-scored or in [-1, 1]; with ``levels`` they take that many evenly spaced values in
+    [-1, 1], as an image's grey levels do (256; scikit-learn's digits 17). ``categorical`` spans are one-hot.
+    """
+
+    kind: Literal["continuous", "categorical"]
+    width: int
+    levels: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """The meaning of a batch ``x`` of shape ``(B, *shape)`` and of its labels ``y`` in ``[0, num_classes)``.
+
+    ``shape`` is ``(D,)`` for a vector or ``(C, H, W)`` for a grid; the spans cover the flattened shape in order.
+
+    Raises:
+        ValueError: the spans do not cover the shape.
+    """
+
+    shape: tuple[int, ...]
+    spans: tuple[Span, ...]
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if sum(span.width for span in self.spans) != self.size:
+            raise ValueError(f"spans cover {sum(s.width for s in self.spans)} values, the shape holds {self.size}")
+
+    @property
+    def size(self) -> int:
+        """Number of values in one row."""
+        return math.prod(self.shape)
+
+    @property
+    def form(self) -> Form:
+        """``grid`` for ``(C, H, W)``, else ``vector``."""
+        return "grid" if len(self.shape) == 3 else "vector"
+
+    def as_json(self) -> dict[str, Any]:
+        """The spec as plain JSON values, read back by :meth:`from_json`."""
+        return {
+            "shape": list(self.shape),
+            "spans": [list(span) for span in self.spans],
+            "num_classes": self.num_classes,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TensorSpec:
+        """The spec that :meth:`as_json` wrote."""
+        return cls(
+            shape=tuple(value["shape"]),
+            spans=tuple(Span(*span) for span in value["spans"]),
+            num_classes=value["num_classes"],
+        )
+
+
+class Batch(NamedTuple):
+    """Rows and their labels: ``x`` is ``(B, *shape)`` float, ``y`` is ``(B,)`` int64.
+
+    ``y`` is 0 everywhere when the data have no label column, and -1 where a row has none.
+    """
+
+    x: Tensor
+    y: Tensor
+
+
+class OptimiserConfig(BaseModel):
+    """Settings of the AdamW step that one objective takes (Decoupled Weight Decay Regularization, arXiv:1711.05101)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(1e-3, gt=0, le=10, allow_inf_nan=False, description="Peak step size.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of the first and second moment.")
+    epsilon: float = Field(1e-8, gt=0, le=1, allow_inf_nan=False, description="Added to the root of the second moment.")
+    weight_decay: float = Field(0.0, ge=0, le=10, allow_inf_nan=False, description="Decoupled weight decay.")
+    clip_norm: float | None = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Largest gradient norm of the objective; null: not clipped."
+    )
+
+
+Loss = Callable[[Batch, torch.Generator], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One loss, and the only parameters that it may move.
+
+    ``loss(batch, generator)`` returns scalars (means over the batch); the one named ``loss`` is minimised, the others
+    are logged. The objective takes a step every ``every`` training steps. ``batch_statistics`` says that the loss of
+    a batch is not the mean of the losses of its parts (batch normalisation, minibatch features), so that the trainer
+    must not split it when memory is short.
+    """
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    loss: Loss
+    optimiser: OptimiserConfig = OptimiserConfig()
+    every: int = 1
+    batch_statistics: bool = False
+
+
+class GenerativeModel(nn.Module, ABC):
+    """A distribution over rows of a :class:`TensorSpec`, given a class."""
+
+    spec: TensorSpec
+
+    @abstractmethod
+    def objectives(self) -> Sequence[Objective]:
+        """The losses of one training step, in the order in which they are taken."""
+
+    @abstractmethod
+    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows of shape ``(B, *shape)`` for ``labels`` of shape ``(B,)``.
+
+        All noise comes from ``generator`` and is drawn for the whole batch, so that row i depends on its own label
+        and on its place in the batch, never on the other rows' labels. ``temperature`` scales the spread of the noise.
+        """
+
+
+@runtime_checkable
+class BoundsLikelihood(Protocol):
+    """A model with a lower bound on ln p(x|y) in nats a row."""
+
+    def elbo(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The evidence lower bound in nats, shape ``(B,)``."""
+        ...
+
+    def iwae(self, batch: Batch, generator: torch.Generator, importance_samples: int) -> Tensor:
+        """The bound with k importance samples in nats, shape ``(B,)`` (arXiv:1509.00519, equation 8)."""
+        ...
+
+
+class TrainingDefaults(BaseModel):
+    """How long and how a model is trained when the run file does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int
+    batch_size: int
+    ema_decay: float = 0.999
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_steps: int = 50
+
+
+class ModelConfig(BaseModel, ABC):
+    """The settings of one model; ``kind`` names it in the run file.
+
+    A subclass in a module of this package whose name does not start with an underscore is found by itself. It sets
+    ``kind`` as a ``Literal`` with a default, and the class variables below.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accepts: ClassVar[frozenset[Form]] = frozenset({"vector", "grid"})
+    likelihood: ClassVar[Literal["exact", "bound", "none"]]
+    objective_names: ClassVar[tuple[str, ...]]
+    operators: ClassVar[tuple[str, ...]] = ("prior",)
+    evaluations_per_sample: ClassVar[int] = 1
+    paper: ClassVar[str]
+    training: ClassVar[TrainingDefaults]
+
+    kind: str
+
+    @abstractmethod
+    def build(self, spec: TensorSpec, generator: torch.Generator) -> GenerativeModel:
+        """A model for ``spec`` whose first weights are drawn from ``generator``.
+
+        Raises:
+            ValueError: the settings cannot be used for this spec, in one sentence.
+        """

@@ -1,0 +1,15 @@
+"""What every test gets: no telemetry, no hub, no browser cache outside its own folder."""
+
+from __future__ import annotations
+
+import os
+
+for name, value in {
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MPLBACKEND": "Agg",
+}.items():
+    os.environ.setdefault(name, value)
