@@ -70,6 +70,9 @@ class TrainSection(Section):
     ema_decay: float | None = Field(None, ge=0, lt=1, allow_inf_nan=False, description="Decay of the averaged weights.")
     schedule: Literal["constant", "linear", "cosine"] | None = Field(None, description="Learning rate over the steps.")
     warmup_steps: int | None = Field(None, ge=0, description="Steps over which the learning rate rises from zero.")
+    sampling: Literal["rows", "root", "equal"] = Field(
+        "root", description="Share of a class in the batches: as its rows, as their square root, or equal for all."
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else 32 bits."
@@ -169,6 +172,8 @@ def absolute_paths(section: Any, folder: Path) -> Any:
     """``section`` with every relative path in it taken from ``folder``."""
     if isinstance(section, Path):
         return folder / section.expanduser()
+    if isinstance(section, Source):
+        return section.absolute(folder)
     if isinstance(section, BaseModel):
         changed = {name: absolute_paths(value, folder) for name, value in section}
         return section.model_copy(update=changed)
@@ -179,6 +184,14 @@ def relative_paths(section: Any, where: str = "") -> list[str]:
     """The fields of ``section`` that hold a relative path, as ``source.path``."""
     if isinstance(section, Path):
         return [] if section.is_absolute() else [where]
+    if isinstance(section, Source):
+        test = section.test_source()
+        return [
+            f"{prefix}.{name}".lstrip(".")
+            for prefix, source in ((where, section), (f"{where}.test".lstrip("."), test))
+            for name, value in source or ()
+            if isinstance(value, Path) and not value.is_absolute()
+        ]
     if isinstance(section, BaseModel):
         return [p for name, value in section for p in relative_paths(value, f"{where}.{name}".lstrip("."))]
     return []

@@ -56,4 +56,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if nearest:
         return f"; did you mean '{nearest[0]}'?"
-    return f"; known are: {', '.join(names)}" if names else ""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"; known are: {', '.join(names[:20])}{more}" if names else ""

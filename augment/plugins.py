@@ -43,6 +43,11 @@ def find_plugins(package: ModuleType, base: type[Plugin]) -> dict[str, type[Plug
     return found
 
 
+def modules_of(package: ModuleType) -> list[str]:
+    """The names of the modules of ``package``, in order."""
+    return sorted(f"{package.__name__}.{info.name}" for info in pkgutil.iter_modules(package.__path__))
+
+
 def one_of(plugins: dict[str, type[Any]]) -> Any:
     """The type of a config section that is any of ``plugins``, told apart by its ``kind``."""
     classes = list(plugins.values())

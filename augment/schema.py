@@ -26,7 +26,8 @@ RESERVED_COLUMNS = (
     "sample_weight",
 )
 
-KindName = Literal["numeric", "integer", "categorical", "boolean", "image", "ignore"]
+# In the order in which a column is offered to the kinds; the first that knows it takes it.
+KindName = Literal["image", "boolean", "ignore", "integer", "numeric", "categorical"]
 ClassValue = str | int | bool  # what a label may be, as JSON
 
 

@@ -60,12 +60,17 @@ def hash_file(path: Path) -> str:
 
 @cache
 def code_version(*modules: str) -> str:
-    """A hash of the source of ``modules``, so that artifacts of older code are not taken for those of newer code."""
+    """A hash of the source of ``modules``, so that artifacts of older code are not taken for those of newer code.
+
+    A package stands for all of its modules.
+    """
     digest = hashlib.sha256()
     for name in modules:
         spec = importlib.util.find_spec(name)
         assert spec is not None and spec.origin is not None, name
-        digest.update(Path(spec.origin).read_bytes())
+        origin = Path(spec.origin)
+        for path in sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]:
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -167,6 +172,8 @@ class Store:
             content = json.loads(manifest.read_text())
         except FileNotFoundError:
             return None
+        with contextlib.suppress(OSError):  # a store that is read only has no garbage collected either
+            os.utime(manifest)  # finding is using: garbage collection leaves what a going run has found
         return ArtifactRef(stage=stage, key=key, sha256=content["sha256"])
 
     def write(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ class Source(BaseModel, ABC):
 
     summary: ClassVar[str]  # one line for `augment sources`
     default_label: ClassVar[str | None] = None  # the label where `label` is not given
+    untyped: ClassVar[bool] = False  # whether everything comes as text, of which inference makes numbers
 
     kind: str
     label: str | None = Field(None, description="The column that holds the class; null: the source's own, or none.")
@@ -45,9 +47,25 @@ class Source(BaseModel, ABC):
             unknown = set(self.test) - set(type(self).model_fields)
             if unknown:
                 name = sorted(unknown)[0]
-                raise ValueError(f"test.{name} is not a setting of {self.kind}{did_you_mean(name, type(self).model_fields)}")
-            self.test_source()
+                raise ValueError(
+                    f"test.{name} is not a setting of {self.kind}{did_you_mean(name, type(self).model_fields)}"
+                )
+            if self.test.get("kind", self.kind) != self.kind or self.test.get("test") is not None:
+                raise ValueError(
+                    "test cannot be of another kind or have a test part itself; leave out test.kind and test.test"
+                )
+            try:
+                other = self.test_source()
+            except ValidationError as error:
+                raise ValueError(f"test.{settings_error(error)}") from None
+            if other is not None and self._same_data(other):
+                raise ValueError(f"test names the very rows that {self.described()} trains on; give it data of its own")
         return self
+
+    def _same_data(self, other: Source) -> bool:
+        """Whether ``other`` differs in nothing that decides which data are read."""
+        how = set(Source.model_fields) - {"kind"}
+        return self.model_dump(exclude=how) == other.model_dump(exclude=how)
 
     def test_source(self) -> Source | None:
         """The source of the test part, with this source's settings where ``test`` does not replace them."""
@@ -79,12 +97,20 @@ class Source(BaseModel, ABC):
             InputError: a file is absent or unreadable.
         """
 
+    def file_name(self, path: Path) -> str:  # noqa: ARG002 - for those that override it
+        """What of a file's path is data itself, such as the class that its folder is named after; mostly nothing."""
+        return ""
+
+    def notes(self) -> list[str]:
+        """Sentences about what lies beside the data and is not read; said aloud by whoever reads the source."""
+        return []
+
     def package_version(self) -> str:
         """What stands for the bytes of data that come with a package: its name and version."""
         return ""
 
     def fingerprint(self) -> str:
-        """A hash of the settings and of every byte that is read, test part included; paths do not count.
+        """A hash of the settings and of every byte that is read, test part included, wherever the files are.
 
         Raises:
             InputError: a file is absent or unreadable.
@@ -92,9 +118,9 @@ class Source(BaseModel, ABC):
         settings = self.model_dump(mode="json", exclude={"test"})
         for name, value in self:
             if isinstance(value, Path):
-                settings[name] = value.name
+                settings[name] = ""
         try:
-            files = [[path.name, hash_file(path)] for path in self.files()]
+            files = [[self.file_name(path), hash_file(path)] for path in self.files()]
         except OSError as error:
             raise InputError(f"{error.filename} cannot be read ({error.strerror}); check the source's path.") from None
         test = self.test_source()
@@ -104,15 +130,19 @@ class Source(BaseModel, ABC):
         """The rows with ``rename`` and the row limit applied; the test part is read through :meth:`test_source`.
 
         Raises:
-            InputError: the source is malformed, has no rows, or has a column name that is reserved or twice there.
+            InputError: the source is malformed, has no rows, lacks a column that a setting names, changes while it is
+                read, or has a column name that is reserved or twice there.
         """
         left = self.rows
         seen = 0
-        for batch in self.batches():
-            if seen == 0:
-                names = self._renamed(batch.schema.names)
+        names: list[str] | None = None
+        before = self._stamps()
+        for whole in self.batches():
+            if names is None:
+                names = self._renamed(whole.schema.names)
+            batch = whole
             if left is not None:
-                batch = batch.slice(0, left)
+                batch = whole.slice(0, left)
                 left -= batch.num_rows
             seen += batch.num_rows
             yield batch.rename_columns(names)
@@ -120,6 +150,26 @@ class Source(BaseModel, ABC):
                 break
         if seen == 0:
             raise InputError(f"{self.described()} holds no rows; give a source with rows.")
+        if self._stamps() != before:
+            raise InputError(f"{self.described()} was changed while it was read; run again when nothing writes to it.")
+
+    def _stamps(self) -> list[tuple[str, int, int]]:
+        """Path, size and time of change of each file, which tell whether somebody writes to it."""
+        try:
+            return [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in self.files()]
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be read ({error.strerror}); check the source's path.") from None
+
+    def absolute(self, folder: Path) -> Source:
+        """This source with its relative paths, and those of its test part, taken from ``folder``."""
+        changed: dict[str, Any] = {n: folder / v.expanduser() for n, v in self if isinstance(v, Path)}
+        if self.test is not None:
+            paths = {name for name, value in self.test_source() or () if isinstance(value, Path)}
+            changed["test"] = {
+                name: str(folder / Path(value).expanduser()) if name in paths and value is not None else value
+                for name, value in self.test.items()
+            }
+        return self.model_copy(update=changed)
 
     def described(self) -> str:
         """How messages name this source: its path where it has one."""
@@ -127,17 +177,33 @@ class Source(BaseModel, ABC):
         return str(files[0]) if files else f"the source {self.kind}"
 
     def _renamed(self, names: list[str]) -> list[str]:
-        for old in self.rename:
-            if old not in names:
-                raise InputError(f"source.rename names '{old}', which is no column of {self.described()}{did_you_mean(old, names)}")
+        self._refuse_unknown("source.rename", self.rename, names)
         renamed = [self.rename.get(name, name) for name in names]
-        for name in renamed:
-            if renamed.count(name) > 1:
-                raise InputError(f"{self.described()} has two columns called '{name}'; give each its own name.")
+        for name, count in Counter(renamed).items():
+            if count > 1:
+                raise InputError(f"{self.described()} has {count} columns called '{name}'; give each its own name.")
+            if not name.strip():
+                raise InputError(
+                    f"column {renamed.index(name) + 1} of {self.described()} has no name; "
+                    f"give it one with source.rename: {{'{name}': ...}}."
+                )
         refuse_reserved(renamed, self.described())
+        self._refuse_unknown("source.label", [self.label_column] if self.label_column else [], renamed)
+        self._refuse_unknown("source.columns", self.columns, renamed)
         return renamed
+
+    def _refuse_unknown(self, setting: str, wanted: Iterable[str], names: list[str]) -> None:
+        """Refuse a setting that names a column which is not among ``names``."""
+        for name in wanted:
+            if name not in names:
+                raise InputError(
+                    f"{setting} names '{name}', which is no column of {self.described()}{did_you_mean(name, names)}"
+                )
 
 
 def settings_error(error: ValidationError) -> str:
-    """The first problem of a validation error, as a phrase."""
-    return str(error.errors()[0]["msg"])
+    """The first problem of a validation error, as ``setting: what is wrong with it``."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

@@ -1,0 +1,121 @@
+"""Sample quality: each feature of the synthetic rows lies where the real rows' lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from augment.checks._contract import (
+    Check,
+    Evidence,
+    Expect,
+    Figures,
+    Finding,
+    Learned,
+    RowFault,
+    RowFigures,
+    Shard,
+    between,
+    bounded,
+    share,
+)
+from augment.checks._real import RealRows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class SampleQuality(Check):
+    """Refuses a set in which some feature is out of range too often.
+
+    The range of a feature is [0.1 %, 99.9 %] of the training rows, widened by a tenth of its length on each side. The
+    limit is 99 %, or what held-out real rows reach themselves where that is less: a feature with heavy tails, or few
+    training rows to measure it on, must not fail real data. Missing values are not judged here but by structure.
+    """
+
+    kind: Literal["sample_quality"] = "sample_quality"
+    summary: ClassVar[str] = "each feature lies within the training rows' range, widened a little"
+
+    inside: float = Field(
+        0.99, gt=0, le=1, allow_inf_nan=False, description="Share of the rows that must be inside, feature by feature."
+    )
+    tail: float = Field(
+        0.001, ge=0, lt=0.5, allow_inf_nan=False, description="Share of the training rows cut off at either end."
+    )
+    widen: float = Field(
+        0.1, ge=0, le=10, allow_inf_nan=False, description="By how much of its length the range grows at either end."
+    )
+
+    def learn(self, real: RealRows, folder: Path) -> Figures:
+        """The range of each feature, and the smallest share of held-out real rows inside one."""
+        ranges = self._ranges(real.train_features)
+        held_out = real.held_out_features
+        shares = []
+        for feature, (low, high) in ranges.items():
+            values = held_out[feature].dropna()
+            if len(values):
+                shares.append(float(values.between(low, high).mean()))
+        return {"ranges": ranges, "floor": min(shares, default=None)}
+
+    def rows(self, shard: Shard, learned: Learned) -> RowFigures:
+        """Which rows are out of the range of a feature; Great Expectations judges the features themselves."""
+        faults = []
+        for feature, (low, high) in learned.figures["ranges"].items():
+            values = shard.features[feature].to_numpy()
+            outside = (values < low) | (values > high)
+            if outside.any():
+                faults.append(RowFault(outside, f"{_named(feature)} is outside {low:.6g} to {high:.6g}"))
+        return RowFigures(faults=faults)
+
+    def row_expectations(self, learned: Learned) -> list[Expect]:
+        """Each feature mostly lies in its range."""
+        limit = self._limit(learned)
+        return [between(feature, low, high, limit) for feature, (low, high) in learned.figures["ranges"].items()]
+
+    def find(self, evidence: Evidence, learned: Learned) -> Finding:
+        """The smallest share inside of any feature, among the rows as first drawn."""
+        limit, floor = self._limit(learned), learned.figures["floor"]
+        shares = {}
+        for feature in learned.figures["ranges"]:
+            present = evidence.present(feature)
+            if present:
+                shares[feature] = 1 - share(evidence.unexpected(feature), present)
+        if not shares:
+            return Finding("No column has a range that synthetic rows could leave.", floor=floor, applies=False)
+        worst = min(shares, key=lambda feature: shares[feature])
+        real = "" if floor is None else f" (held-out real rows: {floor:.1%})"
+        return Finding(
+            f"{shares[worst]:.1%} of the synthetic rows are in the real range of {_named(worst)}, "
+            f"the feature that fits least{real}; {limit:.1%} are required.",
+            value=shares[worst],
+            floor=floor,
+            limit=limit,
+            metrics={"inside_share": shares[worst]},
+            set_expectations=bounded("sample_quality.inside_share", limit, None),
+        )
+
+    def _ranges(self, features: pd.DataFrame) -> dict[str, tuple[float, float]]:
+        """The widened range of each feature that has a value at all."""
+        ranges = {}
+        for feature in features.columns:
+            values = features[feature].dropna().to_numpy()
+            values = values[np.isfinite(values)]
+            if not len(values):
+                continue
+            low, high = (float(q) for q in np.quantile(values, [self.tail, 1 - self.tail]))
+            # A constant keeps a range as wide as its rounding error.
+            room = max(self.widen * (high - low), 1e-9 * max(abs(low), abs(high)))
+            ranges[str(feature)] = (low - room, high + room)
+        return ranges
+
+    def _limit(self, learned: Learned) -> float:
+        floor = learned.figures["floor"]
+        return self.inside if floor is None else min(self.inside, float(floor))
+
+
+def _named(feature: str) -> str:
+    """How a person reads a feature: ``feature.image.mean`` is ``image.mean``."""
+    return feature.removeprefix("feature.")

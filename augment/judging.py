@@ -1,0 +1,188 @@
+"""One synthetic shard on trial: its features, what Great Expectations says of them, and which rows are accepted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from augment.checks._contract import Check, Flags, Learned, RowFigures, Shard, ShardRecord, sound_rows
+from augment.checks._hashes import HASH
+from augment.checks._real import class_names
+from augment.expectations import judge
+from augment.features import Traits, profile
+from augment.hashing import hash_pairs
+from augment.schema import DatasetSchema
+from augment.store import ArtifactRef
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROVENANCE = {
+    "sample_id": pa.string(),
+    "generator_id": pa.string(),
+    "gen_seed": pa.int64(),
+    "gen_index": pa.int64(),
+    "content_hash": pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What shards are measured with: the schema, the traits of the columns, the checks and what they learned."""
+
+    schema: DatasetSchema
+    traits: Mapping[str, Traits]
+    checks: Sequence[Check]
+    learned: Mapping[str, Learned]
+
+
+def judge_table(
+    table: pa.Table,
+    info: Mapping[str, Any],
+    shard: ArtifactRef,
+    yardstick: Yardstick,
+    earlier: Sequence[Path],
+    to: Path,
+) -> None:
+    """Write ``features.parquet``, ``rejects.parquet``, ``hashes.npy`` and ``rows.json`` of one shard into ``to``.
+
+    ``info`` is the content of the shard's ``shard.json``; ``earlier`` are the folders of the shards judged before.
+    """
+    schema = yardstick.schema
+    malformed = _malformed(table, schema, info)
+    if malformed:
+        # Nothing can be said of single rows; the set is refused for it.
+        table = pa.table({f.name: pa.array([], f.type) for f in schema.arrow_schema} | _no_provenance())
+    features, column_faults = profile(table, schema, yardstick.traits)
+    hashes = _content(table, schema, sound_rows(column_faults, len(table)))
+    seen = Shard(schema, table, features, column_faults, hashes, int(info["round"]), earlier)
+    found = {check.kind: check.rows(seen, yardstick.learned[check.kind]) for check in yardstick.checks}
+    frame = _row_table(features, found)
+    expectations = [
+        (check.kind, expectation)
+        for check in yardstick.checks
+        for expectation in check.row_expectations(yardstick.learned[check.kind])
+    ]
+    gates, reasons = _verdicts(len(table), found)
+    accepted = gates == ""
+    names = class_names(table, schema)
+    record = ShardRecord(
+        shard=shard,
+        round=seen.round,
+        rows=len(table),
+        drawn=_counts(names),
+        accepted=_counts(names[accepted]),
+        rejected=_counts(gates[~accepted]),
+        generator_ids=sorted(set(table["generator_id"].unique().to_pylist())),
+        first_index=int(table["gen_index"].to_numpy().min()) if len(table) else None,
+        last_index=int(table["gen_index"].to_numpy().max()) if len(table) else None,
+        malformed=malformed,
+        judged=[] if malformed else judge("sample_features", frame, expectations),
+    )
+    _write_features(to / "features.parquet", table, names, hashes, frame, accepted, reasons)
+    _write_rejects(to / "rejects.parquet", table, schema, gates, reasons, seen.round)
+    np.save(to / "hashes.npy", np.sort(hashes))
+    (to / "rows.json").write_text(record.model_dump_json(indent=1) + "\n")
+
+
+def rejects_schema(schema: DatasetSchema) -> pa.Schema:
+    """The columns of ``rejects.parquet``: the id, the data's own columns, and why the row was left out."""
+    why = [pa.field("gate", pa.string()), pa.field("reason", pa.string()), pa.field("round", pa.int64())]
+    return pa.schema([pa.field("sample_id", pa.string()), *schema.arrow_schema, *why])
+
+
+def _malformed(table: pa.Table, schema: DatasetSchema, info: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the table as a whole: columns, types, provenance, number of rows."""
+    wanted = {field.name: field.type for field in schema.arrow_schema} | PROVENANCE
+    present = {field.name: field.type for field in table.schema}
+    wrong = [f"the column '{name}' is missing" for name in wanted if name not in present]
+    wrong += [
+        f"the column '{name}' is {present[name]} instead of {kind}"
+        for name, kind in wanted.items()
+        if name in present and present[name] != kind
+    ]
+    wrong += [f"the column '{n}' has missing values" for n in PROVENANCE if n in present and table[n].null_count]
+    if table.num_rows != info["rows"]:
+        wrong.append(f"a shard of {info['rows']:,} rows holds {table.num_rows:,}")
+    return wrong
+
+
+def _no_provenance() -> dict[str, pa.Array]:
+    return {name: pa.array([], kind) for name, kind in PROVENANCE.items()}
+
+
+def _content(table: pa.Table, schema: DatasetSchema, sound: Flags) -> NDArray[np.bytes_]:
+    """The content hashes of the rows; zeros where a row is malformed and has no content to speak of."""
+    hashes = np.zeros(len(table), dtype=HASH)
+    pairs = [hash_pairs(batch, schema) for batch in table.filter(pa.array(sound)).to_batches()]
+    if pairs:
+        hashes[sound] = np.ascontiguousarray(np.concatenate(pairs), ">u8").view(HASH)[:, 0]
+    return hashes
+
+
+def _row_table(features: pd.DataFrame, found: Mapping[str, RowFigures]) -> pd.DataFrame:
+    """The features and the columns of all checks side by side."""
+    import pandas as pd
+
+    columns = {name: values for figures in found.values() for name, values in figures.columns.items()}
+    return pd.concat([features, pd.DataFrame(columns, index=features.index)], axis=1)
+
+
+def _verdicts(rows: int, found: Mapping[str, RowFigures]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The first gate that rejects each row and its reason; empty texts where the row is accepted."""
+    gates, reasons = np.full(rows, "", dtype=object), np.full(rows, "", dtype=object)
+    for gate, figures in found.items():
+        for fault in figures.faults:
+            if fault.rejects:
+                rejected = fault.rows & (gates == "")
+                gates[rejected], reasons[rejected] = gate, fault.reason
+    return gates, reasons
+
+
+def _counts(names: NDArray[Any]) -> dict[str, int]:
+    return dict(sorted(Counter(names.tolist()).items()))
+
+
+def _write_features(
+    path: Path,
+    table: pa.Table,
+    names: NDArray[Any],
+    hashes: NDArray[np.bytes_],
+    frame: pd.DataFrame,
+    accepted: Flags,
+    reasons: NDArray[Any],
+) -> None:
+    """One row a row: who it is, its features and flags, and the verdict."""
+    # The hash that was computed here, not the one that the row states.
+    digits = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(hashes), [None, pa.py_buffer(hashes.tobytes())])
+    columns = {
+        "sample_id": table["sample_id"],
+        "label": pa.array(names, pa.string()),
+        "hash": digits,
+        **{str(name): pa.array(frame[name].to_numpy()) for name in frame.columns},
+        "accepted": pa.array(accepted),
+        "reason": pa.array(reasons, pa.string()),
+    }
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def _write_rejects(
+    path: Path, table: pa.Table, schema: DatasetSchema, gates: NDArray[Any], reasons: NDArray[Any], number: int
+) -> None:
+    """The rows that are left out, whole, with gate and reason."""
+    out = gates != ""
+    left_out = table.filter(pa.array(out))
+    target = rejects_schema(schema)
+    columns = {name: left_out[name] for name in ("sample_id", *schema.arrow_schema.names)}
+    columns["gate"] = pa.array(gates[out], pa.string())
+    columns["reason"] = pa.array(reasons[out], pa.string())
+    columns["round"] = pa.array(np.full(int(out.sum()), number, dtype=np.int64))
+    pq.write_table(pa.table(columns).cast(target), path, compression="zstd")

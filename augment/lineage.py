@@ -1,0 +1,87 @@
+"""Where a version comes from: source, split, configuration, artifacts, code, packages and run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from augment.store import MANIFEST, ArtifactRef, Store, hash_json
+
+PACKAGES = (
+    "datasets", "great-expectations", "lightning-fabric", "numpy", "pandas", "pillow", "prefect", "pyarrow", "pydantic",
+    "safetensors", "scikit-learn", "torch", "torchvision",
+)  # fmt: skip
+
+
+class RunContext(BaseModel):
+    """What a publication must know of its run; ``artifacts`` are references beyond those that it is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    config: dict[str, Any] = {}
+    seed: int = 0
+    equal_class_mass: bool = False  # after a plan that balances
+    requested: dict[str, int] = {}  # synthetic rows that the plan asked for, by class
+    code_commit: str | None = None
+    flow_run_id: str | None = None
+    artifacts: tuple[ArtifactRef, ...] = ()
+    worth: dict[str, Any] | None = None
+
+
+def describe_lineage(
+    context: RunContext, real: ArtifactRef, model: ArtifactRef, used: Sequence[ArtifactRef], store: Store
+) -> dict[str, Any]:
+    """The ``lineage`` of a manifest; ``used`` are the artifacts of generation and of the audit.
+
+    Raises:
+        IntegrityError: an artifact is not in the store.
+    """
+    ingested = json.loads((store.path(real) / "ingest.json").read_text())
+    trained = json.loads((store.path(model) / "model.json").read_text())
+    weights = json.loads((store.path(model) / MANIFEST).read_text())["files"].get("weights.safetensors")
+    artifacts = {(ref.stage, ref.key): ref for ref in (real, model, *used, *context.artifacts)}
+    if trained.get("encode"):
+        encoded = ArtifactRef.model_validate(trained["encode"])
+        artifacts[encoded.stage, encoded.key] = encoded
+    return {
+        "run_id": context.run_id,
+        "flow_run_id": context.flow_run_id,
+        "seed": context.seed,
+        "config": context.config,
+        "config_sha256": hash_json(context.config),
+        "source": ingested.get("source"),
+        "source_fingerprint": ingested.get("fingerprint"),
+        "split": ingested.get("split"),
+        "split_seed": ingested.get("seed"),
+        "rows_read": ingested.get("rows_read"),
+        "notes": ingested.get("notes", []),
+        "train_rows_sha256": ingested.get("train_rows_sha256"),
+        "test_rows_sha256": ingested.get("test_rows_sha256"),
+        "model": trained.get("model"),
+        "train": trained.get("train"),
+        "parameters": trained.get("parameters"),
+        "device": trained.get("device"),
+        "weights_sha256": weights,
+        "generator_id": model.sha256[:12],
+        "generator_train_rows_sha256": trained.get("train_rows_sha256"),
+        "artifacts": [ref.model_dump() for ref in artifacts.values()],
+        "code_commit": context.code_commit,
+        "packages": package_versions(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the installed packages that decide what comes out."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # an optional package that is not installed
+    return versions

@@ -1,0 +1,183 @@
+"""One self-contained page about a version: verdict, counts, gates, pictures or distributions, rejects, lineage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from augment.gates import GateResult, in_order
+from augment.report import wording
+from augment.report.charts import training_curve
+from augment.report.drawings import DRAWINGS, Drawing, Figure, Panel, Poster
+from augment.report.facts import facts_of, run_file
+from augment.report.poster import Heading, chart_poster
+from augment.report.rejects import rejects_of
+from augment.report.sampling import sample_sides
+from augment.schema import DatasetSchema, class_name
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TABLE_VALUES = 4_000_000  # rows x columns held at once, so that very wide tables do not fill the memory
+PANELS_SHOWN = 60
+Counts = Mapping[str, Mapping[str, int]]
+
+
+def write_report(
+    folder: Path,
+    *,
+    schema: DatasetSchema,
+    gates: Sequence[GateResult],
+    counts: Counts,
+    lineage: Mapping[str, Any],
+    metrics_path: Path | None,
+    rejects_path: Path | None,
+    config: Mapping[str, Any],
+    seed: int,
+    dataset: str,
+    version: str | None,
+) -> None:
+    """Write ``report/index.html``, ``report/samples.png`` and ``report/metrics.json`` of a staged version.
+
+    ``folder`` holds ``data/real/train-*.parquet``, ``data/synthetic/train-*.parquet`` and ``eval/*.parquet``;
+    ``counts`` are ``{class: {real, requested, synthetic}}``. The same arguments and data give the same bytes.
+    Memory is bounded by the rows drawn, not by the dataset.
+    """
+    counts = _every_class(schema, counts)
+    panels = _panels(folder, schema, seed)
+    drawn = _shown(panels)
+    verdict = wording.verdict_of(gates, counts)
+    report = folder / "report"
+    report.mkdir(parents=True, exist_ok=True)
+    (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed), indent=1) + "\n")
+    heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
+    (report / "samples.png").write_bytes(_poster(panels, heading))
+    page = _environment().get_template("page.html.j2")
+    text = page.render(
+        dataset=dataset,
+        version=version,
+        verdict=verdict,
+        counts=counts,
+        totals=_totals(counts),
+        largest=max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1]),
+        gates=in_order(gates),
+        drawn=drawn,
+        hidden=sum(map(len, panels.values())) - sum(map(len, drawn)),
+        measured=_measured(panels),
+        schema=schema,
+        rejects=rejects_of(rejects_path, schema, seed),
+        curve=training_curve(metrics_path),
+        lineage=facts_of(lineage),
+        run_file=run_file(config),
+        seed=seed,
+        location=f"{config.get('store', './store')}/datasets/{dataset}",
+    )
+    (report / "index.html").write_text(text, encoding="utf-8")
+
+
+def _every_class(schema: DatasetSchema, counts: Counts) -> Counts:
+    """The counts with a row for each class of the schema, in its order, before what else was counted."""
+    none = {"real": 0, "requested": 0, "synthetic": 0}
+    names = [class_name(value) for value in schema.classes]
+    rest = {name: c for name, c in counts.items() if name not in names}
+    return {name: {**none, **counts.get(name, {})} for name in names} | {n: {**none, **c} for n, c in rest.items()}
+
+
+def _totals(counts: Counts) -> dict[str, int]:
+    return {key: sum(c[key] for c in counts.values()) for key in ("real", "requested", "synthetic")}
+
+
+def _panels(folder: Path, schema: DatasetSchema, seed: int) -> dict[Drawing, list[Panel]]:
+    """The panels of all columns that are drawn, by drawing, most different columns first."""
+    columns = [c for c in schema.features if c.kind in DRAWINGS]
+    if not columns:
+        return {}
+    rows = min(*(DRAWINGS[c.kind].rows for c in columns), TABLE_VALUES // len(columns))
+    samples = sample_sides(folder, schema, [c.name for c in columns], rows, seed)
+    panels: dict[Drawing, list[Panel]] = {}
+    for drawing in DRAWINGS.values():
+        drawn = [drawing.panel(c, samples) for c in columns if DRAWINGS[c.kind] == drawing]
+        if drawn:
+            panels[drawing] = drawn
+    return panels
+
+
+def _shown(panels: Mapping[Drawing, Sequence[Panel]]) -> list[list[Panel]]:
+    """The panels of each section of the page, most different first."""
+    sections: dict[str, list[Panel]] = {}
+    for panel in (panel for drawn in panels.values() for panel in drawn):
+        sections.setdefault(panel.section, []).append(panel)
+    return [sorted(section, key=_difference)[:PANELS_SHOWN] for section in sections.values()]
+
+
+def _poster(panels: Mapping[Drawing, Sequence[Panel]], heading: Heading) -> bytes:
+    """The poster of the first drawing that has panels, with those of all drawings that make the same poster."""
+    make: Poster = next((drawing.poster for drawing in panels), chart_poster)
+    fitting = [panel for drawing, drawn in panels.items() if drawing.poster is make for panel in drawn]
+    return make(sorted(fitting, key=_difference), heading)
+
+
+def _difference(panel: Panel) -> float:
+    """Orders panels by their largest distance, the most different first."""
+    return -max(figure.distance.value or 0.0 for figure in panel.figures)
+
+
+def _measured(panels: Mapping[Drawing, Sequence[Panel]]) -> list[tuple[str, Figure]]:
+    """Every measured figure with its name, most different first."""
+    figures = [
+        (panel.title if figure.title == panel.title else f"{panel.title}: {figure.title}", figure)
+        for drawn in panels.values()
+        for panel in drawn
+        for figure in panel.figures
+    ]
+    return sorted(figures, key=lambda named: -(named[1].distance.value or 0.0))
+
+
+def _metrics(panels: Mapping[Drawing, Sequence[Panel]], counts: Counts, seed: int) -> dict[str, Any]:
+    """The figures that the page shows, as they are written to ``metrics.json``."""
+    columns = [
+        {
+            "column": panel.title,
+            "figure": None if figure.title == panel.title else figure.title,
+            "distance": figure.distance.name,
+            "value": figure.distance.value,
+            "held_out": figure.distance.held_out,
+            "missing": {"real": round(figure.missing.real, 6), "synthetic": round(figure.missing.synthetic, 6)},
+            "by_class": figure.distance.by_class,
+        }
+        for drawn in panels.values()
+        for panel in drawn
+        for figure in panel.figures
+    ]
+    return {"seed": seed, "classes": {name: dict(count) for name, count in counts.items()}, "columns": columns}
+
+
+def _subtitle(verdict: wording.Verdict, counts: Counts, panels: Mapping[Drawing, Sequence[Panel]], seed: int) -> str:
+    totals = _totals(counts)
+    text = f"{wording.plural(totals['real'], 'real row')}, {totals['synthetic']:,} synthetic \u00b7 {verdict.word}"
+    drawn = sum(map(len, panels.values()))
+    return f"{text} \u00b7 random rows, seed {seed}" if drawn else f"{text} \u00b7 no columns to show"
+
+
+@cache
+def _environment() -> Environment:
+    """The templates of this package; everything put into them is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("augment.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=wording.number, percent=wording.percent, plural=wording.plural, pystring=json.dumps
+    )
+    environment.globals.update(
+        gate_word=wording.gate_word, gate_icons=wording.GATE_ICONS, gate_titles=wording.GATE_TITLES
+    )
+    return environment

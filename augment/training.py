@@ -1,0 +1,264 @@
+"""Training: real rows and a model's settings go in, an artifact with averaged weights comes out."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+import models
+from augment.batches import Rows, Sampler, Sampling
+from augment.checkpoint import save_tensors
+from augment.codec import Codec
+from augment.devices import (
+    Precision,
+    choose_device,
+    choose_precision,
+    device_title,
+    seed_torch,
+    torch_randomness_kept,
+)
+from augment.encoding import encode, encode_key
+from augment.errors import InputError, TrainingError
+from augment.journal import Journal
+from augment.optimisation import Schedule
+from augment.progress import Progress, silent
+from augment.seeding import derive_seed, torch_generator
+from augment.store import ArtifactRef, Store, code_version, hash_json
+from augment.trainer import LoopSettings, TrainingLoop, open_fabric
+from models._contract import GenerativeModel, ModelConfig, TensorSpec
+
+if TYPE_CHECKING:
+    from augment.config import TrainSection
+
+STAGE = "train"
+WEIGHTS = "weights.safetensors"
+MODEL = "model.json"
+CODEC = "codec.json"
+WARMUP_SHARE = 4  # the default warm-up takes at most one step in so many
+CODE = (
+    "augment.training",
+    "augment.trainer",
+    "augment.optimisation",
+    "augment.batches",
+    "augment.seeding",
+)
+
+
+class TrainingChoices(BaseModel):
+    """The settings of a training that its result depends on, with the model's own defaults filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int
+    batch_size: int
+    ema_decay: float
+    schedule: Schedule
+    warmup_steps: int
+    sampling: Sampling
+    precision: str
+    compile: bool
+
+
+def training_choices(model: ModelConfig, settings: TrainSection) -> TrainingChoices:
+    """What ``settings`` say, completed by the defaults of ``model``."""
+    default = type(model).training
+    steps = settings.steps or default.steps
+    warmup = settings.warmup_steps
+    if warmup is None:
+        warmup = min(default.warmup_steps, steps // WARMUP_SHARE)
+    return TrainingChoices(
+        steps=steps,
+        batch_size=settings.batch_size or default.batch_size,
+        ema_decay=default.ema_decay if settings.ema_decay is None else settings.ema_decay,
+        schedule=settings.schedule or default.schedule,
+        warmup_steps=warmup,
+        sampling=settings.sampling,
+        precision=settings.precision,
+        compile=settings.compile,
+    )
+
+
+def model_code(model: ModelConfig) -> str:
+    """The version of the code that a model is made of."""
+    shared = [f"models.{info.name}" for info in pkgutil.iter_modules(models.__path__) if info.name.startswith("_")]
+    return code_version(type(model).__module__, *sorted(shared))
+
+
+def train_key(real: ArtifactRef, model: ModelConfig, settings: TrainSection, seed: int) -> str:
+    """The key of the model that :func:`train` makes, known before it is trained.
+
+    The device is not part of it: a model is the same artifact wherever it was trained.
+    """
+    return hash_json(_identity(real, model, training_choices(model, settings), seed))[:32]
+
+
+def build_model(config: ModelConfig, spec: TensorSpec, seed: int) -> GenerativeModel:
+    """A model for ``spec`` on the CPU, its first weights a function of ``seed``.
+
+    Raises:
+        InputError: the model does not take data of this form, or its settings do not fit them.
+    """
+    if spec.form not in config.accepts:
+        shapes = {"grid": "images", "vector": "tables"}
+        raise InputError(
+            f"the model '{config.kind}' learns {' and '.join(shapes[form] for form in sorted(config.accepts))}, and "
+            f"these data are {shapes[spec.form]} of shape {spec.shape}; `augment models` lists what each accepts."
+        )
+    cpu = torch.device("cpu")
+    try:
+        with torch_randomness_kept(cpu):  # torch's layers draw first values of their own when they are made
+            seed_torch(cpu, derive_seed(seed, "train", "layers"))
+            return config.build(spec, torch_generator(seed, "train", "weights"))
+    except ValueError as error:
+        raise InputError(f"model.{config.kind} cannot be built for data of shape {spec.shape}: {error}.") from None
+
+
+def check_model(config: ModelConfig, spec: TensorSpec) -> int:
+    """The number of parameters that the model would have for ``spec``.
+
+    Raises:
+        InputError: the model does not take data of this form, or its settings do not fit them.
+    """
+    return sum(parameter.numel() for parameter in build_model(config, spec, 0).parameters())
+
+
+def train(
+    real: ArtifactRef,
+    model: ModelConfig,
+    settings: TrainSection,
+    seed: int,
+    store: Store,
+    progress: Progress = silent,
+) -> ArtifactRef:
+    """The trained model: an artifact with its averaged weights, its codec and the record of its training.
+
+    A training that was interrupted goes on from its newest whole checkpoint, and on the CPU ends with the same bytes
+    as one that was not. A second process that asks for the same model waits for the first.
+
+    Raises:
+        InputError: the model does not fit the data, the device is not there, or a checkpoint is of another run.
+        TrainingError: a loss is not finite, memory is too short, or the result cannot be written.
+    """
+    key = train_key(real, model, settings, seed)
+    found = store.find(STAGE, key)
+    if found is not None:
+        return found
+    device = choose_device(settings.device)  # refused before the rows are encoded
+    run = TrainingRun(
+        real=real,
+        encoded=encode(real, seed, store, progress),
+        config=model,
+        choices=training_choices(model, settings),
+        checkpoint_seconds=settings.checkpoint_seconds,
+        device=device,
+        precision=choose_precision(settings.precision, device),
+        seed=seed,
+    )
+    return store.write(
+        STAGE, key, lambda folder: run.fill(folder, store, progress), identity=(WEIGHTS, CODEC), resumable=True
+    )
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training with everything about it decided; :meth:`fill` carries it out in the folder of its artifact."""
+
+    real: ArtifactRef
+    encoded: ArtifactRef
+    config: ModelConfig
+    choices: TrainingChoices
+    checkpoint_seconds: float
+    device: torch.device
+    precision: Precision
+    seed: int
+
+    def fill(self, folder: Path, store: Store, progress: Progress) -> None:
+        """Train, or go on training, and write the files of the artifact."""
+        source = store.path(self.encoded)
+        codec = Codec.load(source / CODEC)
+        rows = Rows(source, codec.tensor, self.device)
+        if not len(rows.labels):
+            raise InputError("there are no training rows; leave some to train in split.")
+        model = build_model(self.config, codec.spec, self.seed)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        journal = Journal(folder)
+        journal.say(
+            f"{self.config.kind} with {parameters} parameters, {len(rows.labels)} rows, batches of "
+            f"{self.choices.batch_size}, {device_title(self.device)}, {self.precision}"
+        )
+        loop = self._loop(model, rows, folder, journal, progress)
+        loop.run()
+        journal.say(f"finished step {loop.step} after {loop.seconds:.1f} s")
+        record = self._record(codec.spec, parameters, loop, store)
+        try:
+            save_tensors(folder / WEIGHTS, loop.average.tensors)
+            (folder / CODEC).write_bytes((source / CODEC).read_bytes())
+            (folder / MODEL).write_text(json.dumps(record, indent=1) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"the trained model cannot be written to {folder} ({error.strerror}); make room and run again: "
+                "training goes on from its last checkpoint."
+            ) from None
+
+    def _loop(
+        self, model: GenerativeModel, rows: Rows, folder: Path, journal: Journal, progress: Progress
+    ) -> TrainingLoop:
+        choices = self.choices
+        identity = _identity(self.real, self.config, choices, self.seed)
+        settings = LoopSettings(
+            steps=choices.steps,
+            ema_decay=choices.ema_decay,
+            schedule=choices.schedule,
+            warmup_steps=choices.warmup_steps,
+            checkpoint_seconds=self.checkpoint_seconds,
+            compiled=choices.compile,
+            seed=self.seed,
+            identity={**identity, "rows": self.encoded.sha256},
+        )
+        return TrainingLoop(
+            model,
+            fabric=open_fabric(self.device, self.precision),
+            rows=rows,
+            sampler=Sampler(rows.labels, choices.batch_size, self.seed, choices.sampling),
+            settings=settings,
+            folder=folder,
+            journal=journal,
+            progress=progress,
+        )
+
+    def _record(self, spec: TensorSpec, parameters: int, loop: TrainingLoop, store: Store) -> dict[str, Any]:
+        """What ``model.json`` says."""
+        ingest = json.loads((store.path(self.real) / "ingest.json").read_text())
+        return {
+            "model": self.config.model_dump(mode="json"),
+            "spec": spec.as_json(),
+            "train": self.choices.model_dump(mode="json"),
+            "seed": self.seed,
+            "real": self.real.model_dump(),
+            "encode": self.encoded.model_dump(),
+            "train_rows_sha256": ingest["train_rows_sha256"],
+            "parameters": parameters,
+            "device": device_title(self.device),
+            "precision": self.precision,
+            "micro_batch": loop.micro_batch,
+            "seconds": round(loop.seconds, 3),
+        }
+
+
+def _identity(real: ArtifactRef, model: ModelConfig, choices: TrainingChoices, seed: int) -> dict[str, Any]:
+    """Everything that the weights follow from."""
+    return {
+        "real": real.sha256,
+        "encode": encode_key(real, seed),
+        "model": model.model_dump(mode="json"),
+        "train": choices.model_dump(mode="json"),
+        "seed": seed,
+        "code": code_version(*CODE),
+        "model_code": model_code(model),
+    }

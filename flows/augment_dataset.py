@@ -1,0 +1,67 @@
+"""The flow: a run config goes in, a published dataset comes out, or a refusal that says why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+
+from augment.config import RunConfig
+from augment.publishing import Publication
+from augment.rounds import round_requests
+from augment.store import ArtifactRef, Store
+from flows import placement, tasks
+from flows.announcing import announce
+from flows.recording import Run, recorded
+
+
+@flow(
+    name="augment-dataset",
+    flow_run_name="augment-{config.name}-{config.model.kind}",
+    on_cancellation=[placement.cancel_children_of],
+    on_crashed=[placement.cancel_children_of],
+    persist_result=False,
+)
+def augment_dataset(config: RunConfig) -> State[Publication]:
+    """Augment a labelled dataset with synthetic rows, and publish it only with evidence.
+
+    Ingests and splits the source, trains the model, draws and judges synthetic rows until each class has what the plan
+    wants, audits all of it, and publishes a version. A run whose data, gates or readers refuse ends as `NotBlessed`;
+    a run that would publish what is published already ends as `Unchanged`.
+    """
+    with recorded(config) as run:
+        real = run.keep(tasks.ingest(config))
+        model = run.keep(placement.train(config, real))
+        reference = run.keep(tasks.make_reference(config, real))
+        wanted = tasks.rows_to_draw(config, real)
+        shards, judged = draw(config, run, real, model, reference, wanted)
+        audit = run.keep(tasks.conclude(config, real, reference, model, wanted, shards, judged))
+        publication = run.ended(tasks.publish(config, real, model, shards, judged, audit, run.context))
+    announce(publication)
+    return final_state(publication)
+
+
+def draw(
+    config: RunConfig, run: Run, real: ArtifactRef, model: ArtifactRef, reference: ArtifactRef, wanted: dict[str, int]
+) -> tuple[list[ArtifactRef], list[ArtifactRef]]:
+    """Shards and their judgements, drawn in rounds until no class lacks rows or the rounds are used up."""
+    shards: list[ArtifactRef] = []
+    judged: list[ArtifactRef] = []
+    for number in range(config.generate.rounds + 1):
+        requests = round_requests(config.generate, model, wanted, judged, number, Store.open(config.store))
+        for shard in placement.generate(config, real, model, requests):
+            shards.append(run.keep(shard))
+            judged.append(run.keep(tasks.judge_shard(config, real, reference, shard, list(judged))))
+        if not requests:
+            break
+    return shards, judged
+
+
+def final_state(publication: Publication) -> State[Any]:
+    """How Prefect shows a publication: a refusal is Failed, and nobody tries it again."""
+    if publication.status == "refused":
+        reasons = [g.sentence for g in publication.gates if g.passed is False and g.severity == "critical"]
+        return Failed(name="NotBlessed", message=" ".join(reasons), data=publication)
+    name = "Unchanged" if publication.status == "unchanged" else "Completed"
+    return Completed(name=name, message=f"{publication.dataset} {publication.version}", data=publication)

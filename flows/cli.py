@@ -1,0 +1,334 @@
+"""The command line, ``augment``: it starts flows and shows what there is.
+
+Heavy modules (Prefect, torch, Great Expectations) are imported inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from augment.errors import AugmentError, InputError
+from flows.printing import print_json, print_publication, print_table
+
+if TYPE_CHECKING:
+    from augment.store import Store
+
+REFUSED = 3
+
+
+class Sentences(TyperGroup):
+    """A group of commands in which an error is one sentence on standard error and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            typer.Exit: with the status of the error that ended it.
+        """
+        try:
+            return super().invoke(ctx)
+        except AugmentError as error:
+            _complain(ctx, error, str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _complain(ctx, None, "interrupted; the same command again goes on from where it was.")
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (the reader of the pipe is gone)
+            raise typer.Exit(1) from None
+        except Exception as error:
+            if type(error).__module__.split(".")[0] in ("click", "typer"):
+                raise  # usage errors and exits: Typer shows them and gives their status
+            _complain(ctx, error, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+            raise typer.Exit(1) from None
+
+
+def _complain(ctx: Any, error: Exception | None, sentence: str) -> None:
+    """Say what went wrong; the traceback too where it was asked for or an error is nobody's sentence."""
+    asked = ctx.find_root().obj or {}
+    if error is not None and (asked.get("verbose") or os.environ.get("AUGMENT_DEBUG")):
+        traceback.print_exception(error)
+    print(f"augment: {sentence}", file=sys.stderr, flush=True)
+    if asked.get("json"):
+        kind = type(error).__name__ if error is not None else "Interrupted"
+        print_json({"error": {"kind": kind, "message": sentence}})
+
+
+def _remember_json(ctx: typer.Context, value: bool) -> bool:
+    ctx.find_root().obj = {**(ctx.find_root().obj or {}), "json": value}
+    return value
+
+
+def _remember_verbose(ctx: typer.Context, value: bool) -> bool:
+    ctx.find_root().obj = {**(ctx.find_root().obj or {}), "verbose": value}
+    return value
+
+
+app = typer.Typer(
+    name="augment",
+    cls=Sentences,
+    help="Synthetic training data, published only with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RunFile = Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="The run file; without it the example.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a setting; repeatable.")]
+RunStore = Annotated[str | None, typer.Option("--store", metavar="DIR", help="Instead of the run file's store.")]
+StoreFolder = Annotated[str, typer.Option("--store", metavar="DIR", help="The folder of artifacts and datasets.")]
+Json = Annotated[bool, typer.Option("--json", callback=_remember_json, help="One JSON document on standard output.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", callback=_remember_verbose, help="Show logs, tracebacks.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The dataset.")]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version, or the start of its hex digits.")]
+OneVersion = Annotated[str | None, typer.Option("--version", help="Another version than the latest.")]
+
+
+@app.command()
+def run(
+    file: RunFile = None,
+    set_: Settings = None,
+    store: RunStore = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run the whole flow, here and now: from the source to a published dataset, or a refusal that says why."""
+    from flows.local_run import run_here
+
+    def load() -> Any:
+        from augment.runfile import load_run_config
+
+        return load_run_config(file, set_ or [], store)
+
+    publication = run_here(load, verbose)
+    if json:
+        print_json(publication.model_dump(mode="json"))
+    else:
+        print_publication(publication)
+    if publication.status == "refused":
+        print(f"augment: {publication.dataset} is not blessed; see {publication.path}.", file=sys.stderr)
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def plan(
+    file: RunFile = None,
+    set_: Settings = None,
+    store: RunStore = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check everything and show what would be made and what it would cost; nothing is trained."""
+    from augment.runfile import load_run_config
+    from flows.planning import describe_run, print_plan
+
+    described = describe_run(load_run_config(file, set_ or [], store))
+    if json:
+        print_json(described)
+    else:
+        print_plan(described)
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the generative models: what each accepts and offers, and what drawing costs."""
+    from augment.config import MODELS
+
+    rows = [
+        {
+            "kind": kind,
+            "accepts": sorted(model.accepts),
+            "likelihood": model.likelihood,
+            "objectives": list(model.objective_names),
+            "operators": list(model.operators),
+            "evaluations_per_sample": model.evaluations_per_sample,
+            "paper": model.paper,
+        }
+        for kind, model in MODELS.items()
+    ]
+    _show(rows, json)
+
+
+@app.command()
+def sources(json: Json = False) -> None:
+    """List the kinds of sources that rows are read from."""
+    from augment.config import SOURCES
+
+    _show([{"kind": kind, "summary": source.summary} for kind, source in SOURCES.items()], json)
+
+
+@app.command()
+def checks(json: Json = False) -> None:
+    """List the gates that there are checks for, and which cannot be left out."""
+    from augment.config import CHECKS
+    from augment.gates import GATES
+
+    ordered = sorted(CHECKS.items(), key=lambda item: GATES.index(item[0]) if item[0] in GATES else len(GATES))
+    _show([{"kind": kind, "mandatory": check.mandatory, "summary": check.summary} for kind, check in ordered], json)
+
+
+@app.command("list")
+def list_datasets(store: StoreFolder = "./store", json: Json = False) -> None:
+    """List the published datasets of a store."""
+    from augment.versions import list_datasets
+
+    found = [summary.model_dump(mode="json") for summary in list_datasets(_existing(store))]
+    if json:
+        print_json(found)
+        return
+    rows = [
+        {"dataset": d["dataset"], "versions": d["versions"], "latest": v.get("version"), **v.get("rows", {})}
+        for d in found
+        for v in [d["latest"] or {}]
+    ]
+    print_table(rows, ["dataset", "versions", "latest", "real", "synthetic"])
+
+
+@app.command()
+def show(
+    name: Name,
+    path: Annotated[bool, typer.Option("--path", help="Print the version's folder and nothing else.")] = False,
+    version: OneVersion = None,
+    store: StoreFolder = "./store",
+    json: Json = False,
+) -> None:
+    """Show the versions of a dataset, and the gates of the latest."""
+    from augment.versions import list_versions
+    from augment.versions import show as show_version
+
+    opened = _existing(store)
+    folder, manifest = show_version(opened, name, version)
+    if path and not json:
+        print(folder)
+        return
+    versions = [summary.model_dump(mode="json") for summary in list_versions(opened, name)]
+    gates = [gate.model_dump(mode="json") for gate in manifest.gates]
+    if json:
+        shown = {"dataset": name, "version": manifest.version, "path": str(folder), "verdict": manifest.verdict}
+        print_json({**shown, "rows": manifest.rows, "gates": gates, "versions": versions})
+        return
+    print_table(versions, ["version", "created", "latest", "pinned", "bytes"])
+    print(f"\n{manifest.version}: {manifest.verdict}, {folder}\n")
+    print_table([{"class": key, **rows} for key, rows in manifest.rows.items()], ["class", "real", "synthetic"])
+    print()
+    print_table(gates, ["gate", "passed", "value", "limit", "severity", "sentence"])
+
+
+@app.command()
+def verify(name: Name, version: OneVersion = None, store: StoreFolder = "./store", json: Json = False) -> None:
+    """Compare every byte of a version with its manifest; exit status 3 where something is altered."""
+    from augment.versions import verify
+
+    found = verify(_existing(store), name, version).model_dump(mode="json")
+    wrong = {kind: found[kind] for kind in ("altered", "missing", "extra") if found[kind]}
+    if json:
+        print_json({**found, "intact": not wrong})
+    for kind, names in wrong.items():
+        print(f"augment: {kind} in {found['path']}: {', '.join(names)}", file=sys.stderr)
+    if wrong:
+        raise typer.Exit(REFUSED)
+    if not json:
+        print(f"{found['dataset']} {found['version']}: {found['files']} files, as published")
+
+
+@app.command()
+def rollback(name: Name, version: Version, store: StoreFolder = "./store", json: Json = False) -> None:
+    """Make an older version the latest again."""
+    from augment.versions import rollback
+
+    now = rollback(_existing(store), name, version).model_dump(mode="json")
+    print_json({"dataset": name, "latest": now}) if json else print(f"the latest {name} is {now['version']}")
+
+
+@app.command()
+def pin(name: Name, version: Version, store: StoreFolder = "./store", json: Json = False) -> None:
+    """Keep a version whatever garbage collection does."""
+    from augment.versions import pin
+
+    pinned = pin(_existing(store), name, version)
+    print_json({"dataset": name, "pinned": pinned}) if json else print(f"{name} {pinned} is pinned")
+
+
+@app.command()
+def unpin(name: Name, version: Version, store: StoreFolder = "./store", json: Json = False) -> None:
+    """Let garbage collection take a version again."""
+    from augment.versions import unpin
+
+    unpinned = unpin(_existing(store), name, version)
+    print_json({"dataset": name, "unpinned": unpinned}) if json else print(f"{name} {unpinned} is no longer pinned")
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    store: StoreFolder = "./store",
+    json: Json = False,
+) -> None:
+    """Remove what no kept version or unfinished run refers to."""
+    from augment.garbage import collect_garbage
+
+    garbage = collect_garbage(_existing(store), dry_run).model_dump(mode="json")
+    if json:
+        print_json(garbage)
+        return
+    print_table(garbage["removed"], ["kind", "bytes", "path"])
+    print(f"\n{'would free' if dry_run else 'freed'} {garbage['bytes']:,} bytes")
+
+
+@app.command()
+def doctor(store: StoreFolder = "./store", json: Json = False) -> None:
+    """Look for what is known to break: versions, GPU, Prefect's API and database, the store."""
+    from augment.doctor import examine
+    from flows.local_server import configured_api, configured_database, prefect_home
+
+    findings = examine(store, prefect_home(), configured_api(), configured_database())
+    if json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.verdict:<7} {finding.subject:<12} {finding.sentence}")
+    if any(finding.verdict == "broken" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _show(rows: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        print_json(rows)
+    else:
+        print_table(rows, rows[0] if rows else [])
+
+
+def _existing(location: str) -> Store:
+    """The store at ``location``, which must be there already.
+
+    Raises:
+        InputError: there is none.
+    """
+    from augment.store import Store
+
+    folder = Path(location).expanduser().absolute()
+    if not folder.is_dir():
+        raise InputError(f"there is no store at {folder}; give its folder with --store.")
+    return Store(folder)
+
+
+def main() -> None:
+    """The entry point of the ``augment`` command."""
+    from flows.local_server import silence_telemetry
+
+    silence_telemetry()
+    app()
+
+
+
+
+if __name__ == "__main__":
+    main()

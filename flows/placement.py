@@ -1,0 +1,137 @@
+"""Where the two heavy stages run: in this process, or as a deployment on a GPU pool while this run waits.
+
+A child gets references and settings, small JSON, and leaves its artifact in the shared store under a key that the
+parent knows beforehand. A child does not outlive its parent: it is cancelled when the parent is, or fails, or crashes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow, State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run as current
+from prefect.states import Cancelling
+
+from augment.config import RunConfig
+from augment.errors import AugmentError, InputError
+from augment.generation import STAGE as GENERATE
+from augment.generation import ShardRequest, shard_key
+from augment.store import ArtifactRef, Store
+from augment.training import STAGE as TRAIN
+from augment.training import train_key
+from flows import tasks
+
+HERE = "here"
+POLL_SECONDS = 2.0
+
+
+def train(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
+    """The trained model, wherever ``placement.train`` says."""
+    if config.placement.train == HERE:
+        return tasks.train(config, real)
+    key = train_key(real, config.model, config.train, config.seed)
+    store = Store.open(config.store)
+    if store.find(TRAIN, key) is None:
+        run_elsewhere(config.placement.train, {"config": as_json(config), "real": real.model_dump()})
+    return must_find(store, TRAIN, key, config.placement.train)
+
+
+def generate(
+    config: RunConfig, real: ArtifactRef, model: ArtifactRef, requests: list[ShardRequest]
+) -> list[ArtifactRef]:
+    """The shards of one round, wherever ``placement.generate`` says."""
+    if config.placement.generate == HERE:
+        return [tasks.generate_shard(config, real, model, request) for request in requests]
+    keys = [shard_key(model, real, config.generate, request, config.seed) for request in requests]
+    store = Store.open(config.store)
+    missing = [request for request, key in zip(requests, keys, strict=True) if store.find(GENERATE, key) is None]
+    if missing:
+        run_elsewhere(
+            config.placement.generate,
+            {
+                "config": as_json(config),
+                "real": real.model_dump(),
+                "model": model.model_dump(),
+                "requests": [request.model_dump() for request in missing],
+            },
+        )
+    return [must_find(store, GENERATE, key, config.placement.generate) for key in keys]
+
+
+def run_elsewhere(deployment: str, parameters: dict[str, Any]) -> None:
+    """Start a run of ``deployment`` as a child of this run, and return when it has completed.
+
+    Raises:
+        InputError: there is no such deployment.
+        AugmentError: the child did not complete.
+    """
+    try:
+        child = run_deployment(deployment, parameters=parameters, timeout=None, poll_interval=POLL_SECONDS)
+    except ValueError as error:  # what Prefect raises for a name that is not FLOW/DEPLOYMENT, or unknown
+        raise InputError(f"placement: the deployment '{deployment}' cannot be started ({error}).") from None
+    except BaseException as error:
+        cancel_children(current_run())
+        if type(error).__name__ == "ObjectNotFound":
+            raise InputError(
+                f"placement: there is no deployment '{deployment}'; `prefect deployment ls` lists what there is."
+            ) from None
+        raise
+    assert isinstance(child, FlowRun)
+    if child.state is None or not child.state.is_completed():
+        raise AugmentError(f"the run {child.name} of {deployment} ended as {describe_state(child.state)}")
+
+
+def must_find(store: Store, stage: str, key: str, deployment: str) -> ArtifactRef:
+    """The artifact that a child run made.
+
+    Raises:
+        AugmentError: it is not in this process's store.
+    """
+    found = store.find(stage, key)
+    if found is None:
+        raise AugmentError(
+            f"{deployment} completed, but its artifact {stage}/{key} is not in {store.root}; "
+            "give both pools the same store folder and the same version of this project."
+        )
+    return found
+
+
+def cancel_children(parent: UUID | None) -> None:
+    """Ask every unfinished child run of ``parent`` to stop."""
+    if parent is None:
+        return
+    with get_client(sync_client=True) as client:
+        children = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent]))
+        )
+        for child in children:
+            if child.state is None or not child.state.is_final():
+                client.set_flow_run_state(child.id, Cancelling(message="The run that waited for it has ended."))
+
+
+def cancel_children_of(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """The hook of a parent that was cancelled or crashed; the worker calls it when the run's process is gone."""
+    cancel_children(flow_run.id)
+
+
+def current_run() -> UUID | None:
+    """The id of the flow run that this code is part of, or null outside of one."""
+    identifier = current.get_id()
+    return UUID(identifier) if identifier else None
+
+
+def as_json(config: RunConfig) -> dict[str, Any]:
+    """The run config as the plain values that a run's parameters are."""
+    return config.model_dump(mode="json")
+
+
+def describe_state(state: State[Any] | None) -> str:
+    """A state as a phrase: its name and what it says."""
+    if state is None:
+        return "unknown."
+    return f"{state.name}: {state.message}" if state.message else f"{state.name}."

@@ -1,0 +1,174 @@
+"""A class-conditional variational autoencoder for vectors and grids.
+
+Auto-Encoding Variational Bayes, arXiv:1312.6114; conditional as in Sohn et al. 2015 (Learning Structured Output
+Representation using Deep Conditional Generative Models).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models._contract import (
+    Batch,
+    GenerativeModel,
+    ModelConfig,
+    Objective,
+    OptimiserConfig,
+    TensorSpec,
+    TrainingDefaults,
+)
+from models._heads import draw, negative_log_likelihood
+from models._nets import NetSize, default_width, make_decoder, make_encoder
+
+ACTIVE_VARIANCE = 0.01  # a latent whose posterior mean varies less over the rows carries nothing (arXiv:1509.00519)
+IMPORTANCE_CHUNK = 50  # importance samples decoded at once: bounds the memory, leaves the value alone
+
+
+class Posterior(nn.Module):
+    """q(z|x, y): means and log-variances ``(B, latent)`` from a net with twice as many outputs."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of a diagonal Gaussian; the variance stays within e^-12 and e^4."""
+        mean, log_variance = self.net(x, y).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-12, 4)
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, I)) in nats for each latent, of the shape of ``mean``."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
+
+def free_bits_penalty(kl: Tensor, free_bits: float) -> Tensor:
+    """The sum over latents of max(free_bits, mean KL over the batch); ``kl`` is ``(B, latent)`` (arXiv:1606.04934).
+
+    A latent below the threshold gets no gradient, so that it is not pushed into the prior before it is of use.
+    """
+    return kl.mean(0).clamp(min=free_bits).sum()
+
+
+class VariationalAutoencoder(GenerativeModel):
+    """p(x|y) = E p(x|z, y) over z ~ N(0, I), bounded through q(z|x, y)."""
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        latent: int,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        optimiser: OptimiserConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.latent = latent
+        self.beta = beta
+        self.free_bits = free_bits
+        self.optimiser = optimiser or OptimiserConfig()
+        self.posterior = Posterior(encoder)
+        self.decoder = decoder
+
+    def objectives(self) -> Sequence[Objective]:
+        """One: the negative ELBO, with free bits and beta."""
+        # the threshold of the free bits is on a mean over the batch, so a batch must not be split
+        return [
+            Objective("elbo", tuple(self.parameters()), self._loss, self.optimiser, batch_statistics=self.free_bits > 0)
+        ]
+
+    def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        mean, log_variance = self.posterior(batch.x, batch.y)
+        z = mean + torch.exp(0.5 * log_variance) * _noise(mean.shape, generator, mean.device)
+        nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x).mean()
+        kl = kl_to_standard_normal(mean, log_variance)
+        active = (mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
+        loss = nll + self.beta * free_bits_penalty(kl, self.free_bits)
+        return {"loss": loss, "nll": nll.detach(), "kl": kl.detach().sum(1).mean(), "active_units": active}
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)``: z from the prior, its spread scaled by ``temperature``, decoded and drawn."""
+        z = temperature * _noise((len(labels), self.latent), generator, labels.device)
+        return draw(self.spec, self.decoder(z, labels), generator, temperature)
+
+    @torch.no_grad()
+    def elbo(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The evidence lower bound in nats, shape ``(B,)``: one draw of z, KL in closed form; no beta, no free bits."""
+        mean, log_variance = self.posterior(batch.x, batch.y)
+        z = mean + torch.exp(0.5 * log_variance) * _noise(mean.shape, generator, mean.device)
+        nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x)
+        return -nll - kl_to_standard_normal(mean, log_variance).sum(1)
+
+    @torch.no_grad()
+    def iwae(self, batch: Batch, generator: torch.Generator, importance_samples: int) -> Tensor:
+        """The importance-weighted bound in nats, shape ``(B,)`` (arXiv:1509.00519, equation 8).
+
+        The samples are decoded in chunks and their weights summed as a running log-sum-exp.
+        """
+        mean, log_variance = self.posterior(batch.x, batch.y)
+        total = torch.full((len(batch.y),), -torch.inf, device=mean.device)
+        for first in range(0, importance_samples, IMPORTANCE_CHUNK):
+            count = min(IMPORTANCE_CHUNK, importance_samples - first)
+            noise = _noise((count, *mean.shape), generator, mean.device)
+            z = mean + torch.exp(0.5 * log_variance) * noise
+            # ln p(z) - ln q(z|x): the constants of the two Gaussians cancel
+            log_ratio = 0.5 * (noise.square() + log_variance - z.square()).sum(2)
+            raw = self.decoder(z.flatten(0, 1), batch.y.repeat(count))
+            nll = negative_log_likelihood(self.spec, raw, batch.x.repeat(count, *[1] * (batch.x.dim() - 1)))
+            weights = (log_ratio - nll.reshape(count, -1)).logsumexp(0)
+            total = torch.logaddexp(total, weights)
+        return total - math.log(importance_samples)
+
+
+def _noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.randn(tuple(shape), generator=generator, device=device)
+
+
+class VaeConfig(ModelConfig):
+    """Settings of :class:`VariationalAutoencoder`; what is null depends on the size of a row."""
+
+    likelihood: ClassVar[Literal["exact", "bound", "none"]] = "bound"
+    objective_names: ClassVar[tuple[str, ...]] = ("elbo",)
+    operators: ClassVar[tuple[str, ...]] = ("prior",)
+    evaluations_per_sample: ClassVar[int] = 1
+    paper: ClassVar[str] = "Auto-Encoding Variational Bayes, arXiv:1312.6114"
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1500, batch_size=64, ema_decay=0.995)
+
+    kind: Literal["vae"] = "vae"
+    latent: int | None = Field(None, ge=1, le=4096, description="Latent numbers; null: by the size of a row.")
+    width: int | None = Field(None, ge=8, le=4096, description="Hidden units, or channels of the first stage.")
+    depth: int = Field(1, ge=1, le=16, description="Residual blocks, in each stage of a grid.")
+    embedding: int = Field(64, ge=1, le=1024, description="Length of the vector that stands for a class.")
+    dropout: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False, description="Share of hidden values left out.")
+    beta: float = Field(1.5, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
+    free_bits: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="Nats of KL a latent has for free.")
+    optimiser: OptimiserConfig = Field(
+        OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
+    )
+
+    def build(self, spec: TensorSpec, generator: torch.Generator) -> VariationalAutoencoder:
+        """A model for ``spec`` whose first weights follow from ``generator`` alone.
+
+        Raises:
+            ValueError: a grid of more than one span.
+        """
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        latent = self.latent or min(128, max(4, round(2 * math.sqrt(spec.size))))
+        size = NetSize(self.width or default_width(spec), self.depth, self.embedding, self.dropout)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            encoder = make_encoder(spec, 2 * latent, size)
+            decoder = make_decoder(spec, latent, size)
+        return VariationalAutoencoder(
+            spec, encoder, decoder, latent=latent, beta=self.beta, free_bits=self.free_bits, optimiser=self.optimiser
+        )

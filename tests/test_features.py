@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from _judged_sets import IMAGES, TABLE, image_rows, table_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from augment.features import IMAGE_MEASURES, PROFILES, image_measures, profile
+from augment.images import encode_png
+from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema
+
+
+def picture(pixels: np.ndarray) -> dict[str, float]:
+    return {name: float(values[0]) for name, values in image_measures(pixels[None].astype(np.uint8)).items()}
+
+
+def test_a_flat_picture_has_no_contrast() -> None:
+    found = picture(np.full((6, 5), 90))
+    assert (found["mean"], found["p05"], found["p95"], found["border_mean"]) == (90, 90, 90, 90)
+    assert found["std"] == found["entropy"] == found["laplacian_var"] == found["fg_fraction"] == found["chroma"] == 0
+    assert found["centroid_dx"] == pytest.approx(0)
+
+
+def test_a_bright_corner_pulls_the_centre_towards_it() -> None:
+    pixels = np.zeros((9, 9))
+    pixels[8, 0] = 255
+    found = picture(pixels)
+    assert (found["centroid_dx"], found["centroid_dy"]) == (-0.5, 0.5)
+    assert found["fg_fraction"] == pytest.approx(1 / 81)
+
+
+def test_sharp_edges_have_more_laplacian_than_soft_ones() -> None:
+    sharp = np.tile(np.repeat([0, 255], 8), (16, 1))
+    soft = np.tile(np.linspace(0, 255, 16), (16, 1))
+    assert picture(sharp)["laplacian_var"] > 10 * picture(soft)["laplacian_var"]
+
+
+def test_entropy_is_in_bits() -> None:
+    assert picture(np.arange(256).reshape(16, 16))["entropy"] == pytest.approx(8)
+
+
+def test_colour_has_chroma_and_grey_in_colour_has_none() -> None:
+    grey = np.repeat(np.arange(16).reshape(4, 4, 1), 3, axis=2)
+    red = np.zeros((4, 4, 3))
+    red[..., 0] = 200
+    assert picture(grey)["chroma"] == 0
+    assert picture(red)["chroma"] == 200
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([0, 3]), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_measures_are_finite_for_any_size_and_do_not_depend_on_batch_mates(
+    height: int, width: int, channels: int, seed: int
+) -> None:
+    shape = (4, height, width, channels) if channels else (4, height, width)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    together = image_measures(pixels)
+    alone = image_measures(pixels[2:3])
+    assert tuple(together) == IMAGE_MEASURES
+    for name, values in together.items():
+        assert np.isfinite(values).all()
+        assert values[2] == pytest.approx(alone[name][0], rel=1e-6, abs=1e-6)
+
+
+def test_the_quantiles_are_those_of_the_grey_levels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20)).astype(np.uint8)
+    found = picture(pixels)
+    expected = np.quantile(pixels, [0.05, 0.95], method="inverted_cdf")
+    assert [found["p05"], found["p95"]] == expected.tolist()
+
+
+def test_numbers_are_their_own_features_and_names_have_none() -> None:
+    frame, faults = profile(table_rows(20, 1), TABLE)
+    assert list(frame.columns) == ["feature.size", "feature.count"]
+    assert frame["feature.size"].isna().sum() == 2
+    assert set(faults) == {"size", "count", "shade", "ripe"}
+
+
+def test_an_image_has_one_feature_a_measure() -> None:
+    frame, _ = profile(image_rows(3, 1), IMAGES)
+    assert list(frame.columns) == [f"feature.image.{name}" for name in IMAGE_MEASURES]
+    assert len(frame) == 3
+
+
+def test_a_broken_image_has_a_fault_and_its_neighbours_have_features() -> None:
+    images = image_rows(3, 1)["image"].to_pylist()
+    images[1]["bytes"] = images[1]["bytes"][:40]
+    found = PROFILES["image"].inspect(pa.array(images, IMAGE_TYPE), None)
+    assert found.faults["broken_image"].tolist() == [False, True, False]
+    assert np.isnan(found.measures["mean"]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((8, 9)), np.zeros((8, 8, 3))])
+def test_an_image_of_another_size_or_mode_has_a_fault(pixels: np.ndarray) -> None:
+    images = image_rows(2, 1)["image"].combine_chunks()
+    traits = PROFILES["image"].learn([images])
+    other = pa.array([{"bytes": encode_png(pixels.astype(np.uint8)), "path": None}], IMAGE_TYPE)
+    assert PROFILES["image"].inspect(other, traits).faults["other_image"].tolist() == [True]
+    assert not PROFILES["image"].inspect(images, traits).faults["other_image"].any()
+
+
+def test_categories_may_be_of_any_storage_type() -> None:
+    values = pa.array([3, 1, None], pa.int64())
+    traits = PROFILES["categorical"].learn([values])
+    assert traits == {"nullable": True, "categories": [1, 3]}
+    found = PROFILES["categorical"].inspect(pa.array([1, 2, None], pa.int64()), traits)
+    assert found.faults["unknown_category"].tolist() == [False, True, False]
+
+
+def test_a_table_of_no_rows_has_columns_and_no_rows() -> None:
+    frame, _ = profile(table_rows(0, 1), TABLE)
+    assert frame.shape == (0, 2)
+    assert profile(image_rows(2, 1).slice(0, 0), IMAGES)[0].shape == (0, len(IMAGE_MEASURES))
+
+
+def test_names_alone_keep_their_rows() -> None:
+    schema = DatasetSchema(
+        columns=(ColumnSchema(name="a", kind="boolean", type="bool", reason="declared"),), label=None, classes=()
+    )
+    assert profile(pa.table({"a": [True, False]}), schema)[0].shape == (2, 0)

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from augment.gates import GateResult
+from augment.images import encode_png
+from augment.report import gate_table_markdown, summary_markdown, write_report
+from augment.report.distances import kolmogorov_smirnov, total_variation
+from augment.report.sampling import sample_rows
+from augment.report.wording import WORTH_NOT_MEASURED, number, percent
+from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema, KindName
+
+HOSTILE = "<script>alert('x')</script>"
+MEGABYTE = 1_000_000
+
+
+def column(name: str, kind: KindName, type_: Any) -> ColumnSchema:
+    return ColumnSchema(name=name, kind=kind, type=type_, reason="declared")
+
+
+def gate(name: str, passed: bool | None, sentence: str = "Fine.", severity: Any = "critical") -> GateResult:
+    return GateResult(gate=name, value=0.5, floor=None, limit=0.98, severity=severity, passed=passed, sentence=sentence)
+
+
+GATES = [gate("lineage", True), gate("class_plan", True), gate("worth", None)]
+
+
+def write_version(folder: Path, real: pa.Table, synthetic: pa.Table, test: pa.Table) -> None:
+    for part, table in (("data/real/train", real), ("data/synthetic/train", synthetic), ("eval/test", test)):
+        path = folder / f"{part}-00000.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, row_group_size=7)
+
+
+def report(folder: Path, schema: DatasetSchema, counts: dict[str, dict[str, int]], **changed: Any) -> str:
+    arguments: dict[str, Any] = {
+        "gates": GATES,
+        "lineage": {"split_seed": 4, "source": {"kind": "csv", "path": f"/data/{HOSTILE}.csv"}},
+        "metrics_path": None,
+        "rejects_path": None,
+        "config": {"name": "tiny", "seed": 4},
+        "seed": 4,
+        "dataset": "tiny",
+        "version": "20260101T000000Z-0123456789ab",
+    }
+    write_report(folder, schema=schema, counts=counts, **(arguments | changed))
+    return (folder / "report" / "index.html").read_text()
+
+
+IMAGE_SCHEMA = DatasetSchema(
+    columns=(column("image", "image", "image"), column("label", "categorical", "string")),
+    label="label",
+    classes=(HOSTILE, "cat", "dog"),
+)
+IMAGE_COUNTS = {name: {"real": 6, "requested": 1234, "synthetic": 4} for name in (HOSTILE, "cat", "dog")}
+
+
+def images(rows_per_class: int, seed: int, side: int = 8) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    labels = [name for name in (HOSTILE, "cat", "dog") for _ in range(rows_per_class)]
+    pixels = rng.integers(0, 256, (len(labels), side, side, 3), dtype=np.uint8)
+    values = [{"bytes": encode_png(p), "path": None} for p in pixels]
+    return pa.table({"image": pa.array(values, IMAGE_TYPE), "label": pa.array(labels, pa.string())})
+
+
+@pytest.fixture
+def image_version(tmp_path: Path) -> Path:
+    write_version(tmp_path, images(6, 0), images(4, 1), images(3, 2))
+    return tmp_path
+
+
+TABLE_SCHEMA = DatasetSchema(
+    columns=(
+        column("acidity", "numeric", "float64"),
+        column('quote " & <b>bold</b>', "integer", "int64"),
+        column("$colour$", "categorical", "string"),
+        column("organic", "boolean", "bool"),
+        column("note", "ignore", "string"),
+        column("label", "categorical", "int64"),
+    ),
+    label="label",
+    classes=(0, 1),
+)
+TABLE_COUNTS = {"0": {"real": 30, "requested": 5, "synthetic": 5}, "1": {"real": 10, "requested": 25, "synthetic": 25}}
+
+
+def rows(zeros: int, ones: int, seed: int, shift: float = 0.0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    n = zeros + ones
+    return pa.table(
+        {
+            "acidity": pa.array(rng.normal(shift, 1, n), mask=rng.random(n) < 0.2),
+            'quote " & <b>bold</b>': pa.array(rng.integers(0, 9, n)),
+            "$colour$": pa.array(rng.choice(["red", "white", HOSTILE], n), pa.string(), mask=rng.random(n) < 0.1),
+            "organic": pa.array(rng.random(n) < 0.5),
+            "note": pa.nulls(n, pa.string()),
+            "label": pa.array([0] * zeros + [1] * ones, pa.int64()),
+        }
+    )
+
+
+@pytest.fixture
+def table_version(tmp_path: Path) -> Path:
+    write_version(tmp_path, rows(30, 10, 0), rows(5, 25, 1, shift=3.0), rows(12, 12, 2))
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_refers_to_nothing_outside_itself(image_version: Path) -> None:
+    page = Page(report(image_version, IMAGE_SCHEMA, IMAGE_COUNTS))
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "action", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    assert not {"script", "iframe", "object", "embed", "form"} & {tag for tag, _ in page.tags}
+    style = (image_version / "report" / "index.html").read_text()
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_hostile_class_names_are_text(image_version: Path) -> None:
+    text = report(image_version, IMAGE_SCHEMA, IMAGE_COUNTS, gates=[gate("lineage", True, HOSTILE)], dataset=HOSTILE)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_hostile_column_names_and_values_are_text(table_version: Path) -> None:
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS)
+    assert "<script" not in text
+    assert "<b>bold" not in text
+    assert "quote &#34; &amp; &lt;b&gt;bold&lt;/b&gt;" in text
+
+
+def test_every_class_has_a_row_with_its_counts(image_version: Path) -> None:
+    text = report(image_version, IMAGE_SCHEMA, {"cat": {"real": 6, "requested": 1234, "synthetic": 4}})
+    table = re.search(r'<table class="counts".*?</table>', text, re.DOTALL)
+    assert table is not None
+    for name in ("&lt;script&gt;", "cat", "dog"):
+        assert name in table[0]
+    assert "1,234" in table[0]
+    assert "(fewer than requested)" in table[0]
+
+
+def test_a_refusal_is_said_first_with_its_worst_reasons(table_version: Path) -> None:
+    gates = [
+        gate("marginals", False, "A warning.", severity="warning"),
+        gate("structure", True, "Sound."),
+        gate("class_plan", False, "Class 1 is missing."),
+    ]
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, gates=gates, version=None)
+    main = text[text.index("<main") :]
+    order = [main.index(part) for part in ("Refused", "Class 1 is missing.", "A warning.", "Sound.")]
+    assert order == sorted(order)
+    assert "Critical checks failed: 1 of 2" in main
+    assert "Blessed" not in main
+
+
+def test_worth_that_was_not_measured_is_said_plainly(table_version: Path) -> None:
+    assert WORTH_NOT_MEASURED in report(table_version, TABLE_SCHEMA, TABLE_COUNTS)
+    measured = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, gates=[gate("worth", True, "It helps.")])
+    assert WORTH_NOT_MEASURED not in measured
+    assert "It helps." in measured
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_rows(image_version: Path) -> None:
+    names = ("index.html", "samples.png", "metrics.json")
+
+    def made(seed: int) -> list[bytes]:
+        report(image_version, IMAGE_SCHEMA, IMAGE_COUNTS, seed=seed)
+        return [(image_version / "report" / name).read_bytes() for name in names]
+
+    first = made(4)
+    assert made(4) == first
+    assert made(5)[1] != first[1]
+
+
+def test_a_shifted_column_is_far_and_comes_first(table_version: Path) -> None:
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS)
+    figures = json.loads((table_version / "report" / "metrics.json").read_text())["columns"]
+    acidity = next(f for f in figures if f["column"] == "acidity")
+    assert acidity["value"] > 0.7
+    assert acidity["held_out"] < 0.5
+    assert set(acidity["by_class"]) == {"0", "1"}
+    titles = re.findall(r'class="title">([^<]*)<', text)
+    assert titles[0] == "acidity"
+    assert len(titles) == 4, "the ignored column and the label are not drawn"
+
+
+def test_missing_values_are_shown_as_shares(table_version: Path) -> None:
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS)
+    missing = pq.read_table(table_version / "data/real/train-00000.parquet")["acidity"].null_count / 40
+    assert f"missing: {percent(missing)} real" in text
+
+
+def test_a_version_without_synthetic_rows_has_a_report(image_version: Path) -> None:
+    write_version(image_version, images(6, 0), images(0, 1), images(3, 2))
+    text = report(image_version, IMAGE_SCHEMA, {"cat": {"real": 6, "requested": 0, "synthetic": 0}})
+    assert "0 synthetic rows" in text
+    assert "no rows" in text
+    figures = json.loads((image_version / "report" / "metrics.json").read_text())["columns"]
+    assert [f["value"] for f in figures] == [None] * 3
+
+
+def test_a_table_without_a_label_has_a_report(table_version: Path) -> None:
+    schema = DatasetSchema(columns=TABLE_SCHEMA.columns[:4], label=None, classes=())
+    text = report(table_version, schema, {"": {"real": 40, "requested": 30, "synthetic": 30}})
+    assert "all rows" in text
+    assert "acidity" in text
+    figures = json.loads((table_version / "report" / "metrics.json").read_text())["columns"]
+    assert all(f["value"] is not None for f in figures)
+
+
+def test_refused_data_that_break_every_promise_still_have_a_report(tmp_path: Path) -> None:
+    broken = pa.table(
+        {
+            "image": pa.array([{"bytes": b"not an image", "path": None}, None], IMAGE_TYPE),
+            "label": pa.array(["nobody knows", None], pa.string()),
+        }
+    )
+    write_version(tmp_path, images(2, 0), broken, images(0, 1))
+    assert "cat" in report(tmp_path, IMAGE_SCHEMA, IMAGE_COUNTS)
+
+    wrong = rows(3, 3, 0).drop_columns(["organic"]).set_column(0, "acidity", pa.array(["x", "1", "", "y", "z", "w"]))
+    write_version(tmp_path, rows(3, 3, 1), wrong, rows(3, 3, 2))
+    assert "acidity" in report(tmp_path, TABLE_SCHEMA, TABLE_COUNTS)
+    infinite = rows(3, 3, 0).set_column(0, "acidity", pa.array([np.nan, np.inf, -np.inf, 0.0, 1.0, 2.0]))
+    write_version(tmp_path, rows(3, 3, 1), infinite, rows(3, 3, 2))
+    assert "acidity" in report(tmp_path, TABLE_SCHEMA, TABLE_COUNTS)
+
+
+def test_rejects_are_counted_by_reason_with_examples(table_version: Path) -> None:
+    rejects = rows(9, 0, 5).append_column("reason", pa.array([f"too {HOSTILE}"] * 6 + ["a copy"] * 3))
+    path = table_version / "rejects.parquet"
+    pq.write_table(rejects, path)
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, rejects_path=path)
+    section = text[text.index('id="rejects"') : text.index('id="training"')]
+    assert "9 synthetic rows" in section
+    assert "6 rows, 66.7" in section
+    assert "3 rows, 33.3" in section
+    assert section.count('class="examples"') == 2
+    assert "<script" not in section
+
+
+def test_the_training_curve_draws_losses_and_passes_over_a_cut_line(table_version: Path) -> None:
+    path = table_version / "metrics.jsonl"
+    lines = [json.dumps({"step": s, "seconds": 1.0, "loss": 100.4 - s, "active_units": 3}) for s in range(0, 50, 10)]
+    path.write_text("\n".join([*lines, '{"step": 60, "lo']))
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, metrics_path=path)
+    assert "loss: 100 to 60.4" in text
+    assert "step 40" in text
+    assert "active_units" not in text
+
+
+def test_lineage_and_the_run_file_are_on_the_page(table_version: Path) -> None:
+    lineage = {"code_commit": "abc", "source": {"rows": 1797}, "artifacts": [{"stage": "real", "sha256": "f" * 64}]}
+    config = {"name": "tiny", "split": {"train_per_class": {"1": 10}}, "path": Path("/a/b")}
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, lineage=lineage, config=config)
+    for part in ("abc", "1,797", "f" * 64, "augment run run.yaml", "train_per_class:", "&#39;1&#39;: 10", "path: /a/b"):
+        assert part in text, part
+
+
+def test_pages_and_posters_stay_small_with_many_classes_of_large_images(tmp_path: Path) -> None:
+    names = [f"class {index}" for index in range(120)]
+    rng = np.random.default_rng(0)
+    values = [
+        {"bytes": encode_png(rng.integers(0, 256, (150, 150, 3), dtype=np.uint8)), "path": None} for _ in range(8)
+    ]
+    table = pa.table(
+        {"image": pa.array([values[i % 8] for i in range(480)], IMAGE_TYPE), "label": pa.array(sorted(names * 4))}
+    )
+    write_version(tmp_path, table, table, table.slice(0, 0))
+    schema = IMAGE_SCHEMA.model_copy(update={"classes": tuple(sorted(names))})
+    text = report(tmp_path, schema, {})
+    assert len(text) < 5 * MEGABYTE
+    assert (tmp_path / "report" / "samples.png").stat().st_size < 1.5 * MEGABYTE
+    assert all(f">{name}</th>" in text for name in names)
+
+
+def test_tables_have_captions_and_images_have_words(image_version: Path) -> None:
+    text = report(image_version, IMAGE_SCHEMA, IMAGE_COUNTS)
+    page = Page(text)
+    assert text.count("<table") == text.count("<caption")
+    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+    assert all("alt" in attributes for tag, attributes in page.tags if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in page.tags if attributes.get("role") == "img")
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+def test_rows_are_drawn_from_the_whole_file_and_equally_from_classes(tmp_path: Path) -> None:
+    labels = ["a"] * 990 + ["b"] * 10
+    pq.write_table(pa.table({"x": np.arange(1000), "label": labels}), tmp_path / "t.parquet", row_group_size=10)
+    sample, counts = sample_rows([tmp_path / "t.parquet"], ["x"], "label", 50, 1)
+    x = sample.table["x"].to_numpy()
+    assert counts == {"a": 990, "b": 10}
+    assert (sample.classes == "a").sum() == 50
+    assert (sample.classes == "b").sum() == 10
+    assert all((name == "b") == (value >= 990) for name, value in zip(sample.classes, x, strict=True))
+    assert x[sample.classes == "a"].max() > 800
+    assert x.tolist() != sorted(x.tolist())
+
+
+def test_distances_are_those_of_the_weighted_shares() -> None:
+    a, b = np.array([0.0, 1.0, 1.0, 2.0]), np.array([1.0, 2.0])
+    assert kolmogorov_smirnov(a, np.full(4, 0.25), b, np.full(2, 0.5)) == pytest.approx(0.25)
+    assert kolmogorov_smirnov(a, np.array([0.5, 0.5, 0.0, 0.0]), a, np.array([0.5, 0.0, 0.5, 0.0])) == 0
+    u, v = np.array(["x", "y"]), np.array(["y", "z"])
+    assert total_variation(u, np.array([0.3, 0.7]), v, np.array([0.6, 0.4])) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0, "0"),
+        (1234567, "1,234,567"),
+        (100.4, "100"),
+        (0.98, "0.98"),
+        (0.00123, "0.00123"),
+        (-3.5, "−3.5"),
+    ],
+)
+def test_numbers_are_written_for_people(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_shares_are_never_rounded_to_all_or_nothing() -> None:
+    assert [percent(s).split("\u202f")[0] for s in (0, 0.0001, 0.5, 0.9999, 1)] == ["0", "<0.1", "50", ">99.9", "100"]
+
+
+def test_markdown_cells_hold_whatever_they_are_given() -> None:
+    hostile = "a | b\n<img src=x> `c` *d* [e](f)"
+    table = gate_table_markdown([gate("lineage", False, hostile)])
+    assert table.count("\n") == 3
+    assert "<img" not in table
+    assert r"a \| b &lt;img src=x&gt; \`c\` \*d\*" in table
+    summary = summary_markdown(hostile, "v1", [gate("lineage", False, hostile)], {hostile: TABLE_COUNTS["0"]}, "/q")
+    assert "refused" in summary
+    assert "<img" not in summary
+    assert "Worth not measured" in summary
+    assert "`/q`" in summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_page_opens_in_a_browser_without_complaint(table_version: Path, tmp_path: Path, width: int) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    report(table_version, TABLE_SCHEMA, TABLE_COUNTS)
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync --enable-logging=stderr --dump-dom"
+    page = (table_version / "report" / "index.html").as_uri()
+    command = [browser, *flags.split(), f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}", page]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert '<main id="main">' in done.stdout

@@ -1,0 +1,184 @@
+"""The bounds are bounds in nats, free bits free, and the label is heard."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models._contract import Batch, BoundsLikelihood, Span, TensorSpec
+from models.vae import (
+    VaeConfig,
+    VariationalAutoencoder,
+    free_bits_penalty,
+    kl_to_standard_normal,
+)
+
+VECTOR = TensorSpec((5,), (Span("continuous", 2), Span("categorical", 3)), 3)
+GRID = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 3)
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class LinearEncoder(nn.Module):
+    """q(z|x) = N(weight x, variance) with the label unread."""
+
+    def __init__(self, weight: Tensor, variance: Tensor) -> None:
+        super().__init__()
+        self.weight, self.log_variance = weight, variance.log()
+
+    def forward(self, x: Tensor, _y: Tensor) -> Tensor:
+        return torch.cat([x @ self.weight.T, self.log_variance.expand(len(x), -1)], dim=1)
+
+
+class LinearDecoder(nn.Module):
+    """p(x|z) = N(weight z, scale^2)."""
+
+    def __init__(self, weight: Tensor, scale: float) -> None:
+        super().__init__()
+        self.weight, self.scale = weight, scale
+
+    def forward(self, z: Tensor, _y: Tensor) -> Tensor:
+        mean = z @ self.weight.T
+        return torch.cat([mean, torch.full_like(mean, math.log(self.scale))], dim=1)
+
+
+def _linear_gaussian(widen: float) -> tuple[VariationalAutoencoder, Batch, Tensor]:
+    """A model whose ln p(x) is known, rows of it, and ln p of them; ``widen`` = 1 gives the exact posterior.
+
+    z ~ N(0, 1), x = w z + scale eps: then x ~ N(0, w w' + scale^2 I) and p(z|x) is Gaussian in closed form.
+    """
+    weight, scale = torch.tensor([[1.0], [-0.5], [0.8]]), 0.6
+    variance = 1 / (1 + weight.square().sum() / scale**2)
+    encoder = LinearEncoder(variance * weight.T / scale**2, widen * variance.reshape(1))
+    spec = TensorSpec((3,), (Span("continuous", 3),), 1)
+    model = VariationalAutoencoder(spec, encoder, LinearDecoder(weight, scale), latent=1, beta=7.0, free_bits=3.0)
+    rows = torch.randn(400, 1, generator=_generator()) @ weight.T + scale * torch.randn(400, 3, generator=_generator(1))
+    marginal = torch.distributions.MultivariateNormal(torch.zeros(3), weight @ weight.T + scale**2 * torch.eye(3))
+    return model, Batch(rows, torch.zeros(400, dtype=torch.int64)), marginal.log_prob(rows)
+
+
+def test_the_kl_in_closed_form_equals_its_monte_carlo_estimate() -> None:
+    mean, log_variance = torch.tensor([[0.7, -1.2, 0.0]]), torch.tensor([[0.3, -1.5, 0.0]])
+    noise = torch.randn(200_000, 3, generator=_generator())
+    z = mean + torch.exp(0.5 * log_variance) * noise
+    posterior = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
+    difference = posterior.log_prob(z) - torch.distributions.Normal(0.0, 1.0).log_prob(z)
+    error = difference.std(0) / math.sqrt(len(z))
+    assert ((difference.mean(0) - kl_to_standard_normal(mean, log_variance)[0]).abs() <= 4 * error + 1e-6).all()
+
+
+def test_the_kl_of_a_latent_is_never_negative() -> None:
+    mean, log_variance = torch.randn(1000, 2, generator=_generator()).chunk(2, dim=1)
+    assert (kl_to_standard_normal(mean, 4 * log_variance) >= 0).all()
+
+
+def test_the_bounds_are_exact_where_the_posterior_is() -> None:
+    model, batch, exact = _linear_gaussian(widen=1.0)
+    torch.testing.assert_close(model.iwae(batch, _generator(), 7), exact, atol=1e-4, rtol=0)
+    # the ELBO draws z only for the likelihood, so it is exact in the mean
+    bounds = torch.stack([model.elbo(batch, _generator(seed)) for seed in range(200)])
+    error = bounds.mean(1).std() / math.sqrt(len(bounds))
+    assert abs(bounds.mean() - exact.mean()) < 4 * error
+
+
+def test_the_bound_rises_to_ln_p_with_the_importance_samples() -> None:
+    model, batch, exact = _linear_gaussian(widen=4.0)
+    elbo = torch.stack([model.elbo(batch, _generator(seed)) for seed in range(50)]).mean()
+    bounds = [model.iwae(batch, _generator(3), count).mean().item() for count in (5, 50, 2000)]
+    assert elbo + 0.1 < bounds[0] < bounds[1] < exact.mean() + 0.005
+    assert bounds[2] == pytest.approx(exact.mean().item(), abs=0.005)
+
+
+def test_one_importance_sample_is_the_elbo_in_the_mean() -> None:
+    model, batch, _ = _linear_gaussian(widen=4.0)
+    gap = torch.stack([model.iwae(batch, _generator(s), 1) - model.elbo(batch, _generator(s)) for s in range(100)])
+    assert abs(gap.mean()) < 4 * gap.mean(1).std() / math.sqrt(len(gap))
+
+
+def test_the_chunks_of_importance_samples_do_not_change_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch, _ = _linear_gaussian(widen=4.0)
+    whole = model.iwae(batch, _generator(), 48)
+    monkeypatch.setattr("models.vae.IMPORTANCE_CHUNK", 7)
+    torch.testing.assert_close(model.iwae(batch, _generator(), 48), whole)
+
+
+@pytest.mark.parametrize("spec", [VECTOR, GRID], ids=["vector", "grid"])
+def test_the_elbo_of_a_net_lies_below_its_importance_weighted_bound(spec: TensorSpec) -> None:
+    model = VaeConfig().build(spec, _generator()).eval()
+    assert isinstance(model, BoundsLikelihood)
+    y = torch.tensor([0, 1, 2, -1] * 8)
+    batch = Batch(model.sample(y, _generator(1)), y)
+    elbo = torch.stack([model.elbo(batch, _generator(s)) for s in range(20)]).mean(0)
+    iwae = model.iwae(batch, _generator(), 64)
+    gap = iwae - elbo
+    assert gap.mean() > -3 * gap.std() / math.sqrt(len(gap))
+
+
+def test_a_latent_below_the_free_bits_gets_no_gradient() -> None:
+    mean = torch.tensor([[0.1, 2.0], [-0.1, 2.0]], requires_grad=True)
+    log_variance = torch.zeros(2, 2, requires_grad=True)
+    free_bits_penalty(kl_to_standard_normal(mean, log_variance), 0.5).backward()
+    assert mean.grad is not None
+    assert torch.equal(mean.grad[:, 0], torch.zeros(2))
+    assert (mean.grad[:, 1] != 0).all()
+
+
+def test_free_bits_count_the_mean_over_the_batch() -> None:
+    kl = torch.tensor([[0.0, 3.0], [1.0, 1.0]])
+    assert free_bits_penalty(kl, 0.75).item() == pytest.approx(0.75 + 2.0)
+    assert free_bits_penalty(kl, 0.0).item() == pytest.approx(kl.sum(1).mean().item())
+
+
+def test_the_loss_is_the_negative_bound_without_beta_and_free_bits() -> None:
+    model = VaeConfig(beta=1.0).build(VECTOR, _generator()).eval()
+    y = torch.tensor([0, 1, 2, -1])
+    batch = Batch(model.sample(y, _generator(1)).detach(), y)
+    terms = model.objectives()[0].loss(batch, _generator(5))
+    assert terms["loss"].item() == pytest.approx(-model.elbo(batch, _generator(5)).mean().item(), rel=1e-5)
+    assert terms["loss"].item() == pytest.approx((terms["nll"] + terms["kl"]).item(), rel=1e-5)
+
+
+def test_only_free_bits_keep_a_batch_whole() -> None:
+    assert VaeConfig(free_bits=0.1).build(VECTOR, _generator()).objectives()[0].batch_statistics
+    assert not VaeConfig(free_bits=0.0).build(VECTOR, _generator()).objectives()[0].batch_statistics
+
+
+@pytest.mark.parametrize("spec", [VECTOR, GRID], ids=["vector", "grid"])
+def test_encoder_and_decoder_both_hear_the_label(spec: TensorSpec) -> None:
+    model = VaeConfig().build(spec, _generator()).eval()
+    zeros, ones = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
+    x, z = torch.rand(4, *spec.shape, generator=_generator()), torch.randn(4, model.latent, generator=_generator())
+    assert (model.decoder(z, zeros) - model.decoder(z, ones)).abs().max() > 1e-3
+    assert (model.posterior(x, zeros)[0] - model.posterior(x, ones)[0]).abs().max() > 1e-3
+    unknown = torch.full((4,), -1)
+    assert (model.decoder(z, zeros) - model.decoder(z, unknown)).abs().max() > 1e-3
+
+
+def test_a_temperature_near_zero_gives_one_row_for_each_class() -> None:
+    model = VaeConfig().build(TensorSpec((3,), (Span("continuous", 3),), 2), _generator()).eval()
+    rows = model.sample(torch.tensor([0, 0, 1]), _generator(), 1e-6)
+    torch.testing.assert_close(rows[0], rows[1], atol=1e-4, rtol=0)
+    assert (rows[0] - rows[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (2, 9, 21), (1, 1, 5)])
+def test_grids_of_many_sizes_are_encoded_and_decoded(shape: tuple[int, int, int]) -> None:
+    spec = TensorSpec(shape, (Span("continuous", math.prod(shape), 256),), 2)
+    model = VaeConfig(width=8, latent=3, embedding=4).build(spec, _generator())
+    x = torch.rand(2, *shape, generator=_generator()) * 2 - 1
+    terms = model.objectives()[0].loss(Batch(x, torch.tensor([0, 1])), _generator())
+    assert torch.isfinite(terms["loss"])
+    rows = model.sample(torch.tensor([0, 1]), _generator())
+    assert rows.shape == x.shape
+    assert rows.abs().max() <= 1
+
+
+def test_a_grid_of_two_spans_is_refused() -> None:
+    spec = TensorSpec((2, 8, 8), (Span("continuous", 64, 17), Span("continuous", 64)), 1)
+    with pytest.raises(ValueError, match="one span"):
+        VaeConfig().build(spec, _generator())
