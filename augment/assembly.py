@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from threading import Lock
 
@@ -63,16 +64,22 @@ def open_shards(shards: Sequence[Path], judged: Sequence[Path]) -> tuple[Shard, 
     return tuple(shard for _, _, shard in sorted(found, key=lambda item: item[:2]))
 
 
-def count_rows(real: Path, shards: Iterable[Shard], schema: DatasetSchema) -> Counts:
+def count_rows(real: Path, shards: Sequence[Shard], schema: DatasetSchema) -> Counts:
     """The rows of each split, class and origin; rows without a label under the class name ``""``."""
-    counts: Counts = {}
-    for part in PARTS:
-        sizes = np.zeros(len(_class_names(schema)), dtype=np.int64)
+    names = _class_names(schema)
+
+    def of_part(part: Part) -> npt.NDArray[np.int64]:
+        sizes = np.zeros(len(names), dtype=np.int64)
         for indices in _shard_classes(shards, schema) if part.is_synthetic else _file_classes(real, part, schema):
-            sizes += np.bincount(indices % len(sizes), minlength=len(sizes))
-        of_split = counts.setdefault(part.split, {})
-        for name, size in zip(_class_names(schema), sizes, strict=True):
-            of_split.setdefault(name, {"real": 0, "synthetic": 0})[ORIGIN[part.is_synthetic]] = int(size)
+            sizes += np.bincount(indices % len(sizes), minlength=len(sizes))  # -1, no label, is the last
+        return sizes
+
+    with ThreadPoolExecutor(2) as pool:
+        counted = list(pool.map(of_part, PARTS))
+    counts: Counts = {part.split: {name: {"real": 0, "synthetic": 0} for name in names} for part in PARTS}
+    for part, sizes in zip(PARTS, counted, strict=True):
+        for name, size in zip(names, sizes, strict=True):
+            counts[part.split][name][ORIGIN[part.is_synthetic]] = int(size)
     for of_split in counts.values():
         if schema.label is not None and not any(of_split[""].values()):
             del of_split[""]
@@ -95,6 +102,8 @@ def _shard_classes(shards: Iterable[Shard], schema: DatasetSchema) -> Iterator[n
     columns = [schema.label] if schema.label is not None else []
     for shard in shards:
         accepted = shard.accepted().to_numpy(zero_copy_only=False)
+        if len(accepted) != pq.read_metadata(shard.file).num_rows:
+            raise _judged_others(shard)
         labels = pq.read_table(shard.file, columns=columns).column(0) if columns else None
         yield class_indices(labels, schema, len(accepted))[accepted]
 
@@ -148,19 +157,20 @@ def _synthetic_rows(shards: Iterable[Shard], rows: int) -> Iterator[pa.RecordBat
     Raises:
         IntegrityError: a judgement is that of other rows.
     """
+    columns = ["sample_id", "accepted"]
     for shard in shards:
-        judged = pq.read_table(shard.judgement, columns=["sample_id", "accepted"])
-        first = 0
-        with pq.ParquetFile(shard.file, memory_map=True) as file:
-            for batch in file.iter_batches(batch_size=rows):
-                of_batch = judged.slice(first, batch.num_rows).combine_chunks()
-                if not of_batch["sample_id"].combine_chunks().equals(batch.column("sample_id")):
-                    raise IntegrityError(f"{shard.judgement} judges other rows than {shard.file} has; run again.")
-                accepted = pc.fill_null(of_batch["accepted"].combine_chunks(), False)
-                yield batch if accepted.true_count == batch.num_rows else batch.filter(accepted)
-                first += batch.num_rows
-        if first != judged.num_rows:
-            raise IntegrityError(f"{shard.judgement} judges other rows than {shard.file} has; run again.")
+        with pq.ParquetFile(shard.file, memory_map=True) as file, pq.ParquetFile(shard.judgement) as judged:
+            pairs = zip_longest(file.iter_batches(rows), judged.iter_batches(rows, columns=columns))
+            for drawn, judgement in pairs:
+                same = drawn is not None and judgement is not None
+                if not same or not drawn.column("sample_id").equals(judgement.column("sample_id")):
+                    raise _judged_others(shard)
+                accepted = pc.fill_null(judgement.column("accepted"), False)
+                yield drawn if accepted.true_count == drawn.num_rows else drawn.filter(accepted)
+
+
+def _judged_others(shard: Shard) -> IntegrityError:
+    return IntegrityError(f"{shard.judgement} judges other rows than {shard.file} has; run again.")
 
 
 def _published(
@@ -187,7 +197,8 @@ def _published(
         if field.name in added:
             columns.append(added[field.name])
         elif field.name in names:
-            columns.append(batch.column(field.name).cast(field.type))
+            values = batch.column(field.name)
+            columns.append(values if values.type.equals(field.type) else values.cast(field.type))
         else:
             columns.append(pa.nulls(rows, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=target)

@@ -71,7 +71,7 @@ class TrainSection(Section):
     schedule: Literal["constant", "linear", "cosine"] | None = Field(None, description="Learning rate over the steps.")
     warmup_steps: int | None = Field(None, ge=0, description="Steps over which the learning rate rises from zero.")
     sampling: Literal["rows", "root", "equal"] = Field(
-        "root", description="Share of a class in the batches: as its rows, as their square root, or equal for all."
+        "rows", description="Share of a class in the batches: as its rows, as their square root, or equal for all."
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(

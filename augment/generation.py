@@ -18,6 +18,7 @@ from augment.codec import Codec
 from augment.devices import choose_device
 from augment.errors import AugmentError, InputError, did_you_mean
 from augment.hashing import content_hashes
+from augment.optimisation import is_out_of_memory
 from augment.plugins import find_plugins
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_name
@@ -130,7 +131,7 @@ def load_model(ref: ArtifactRef, store: Store, device: str = "cpu") -> tuple[Gen
     """
     from safetensors.torch import load_file
 
-    folder = store.verify(ref)
+    folder = store.verify(ref, (MODEL, WEIGHTS, CODEC))
     record = json.loads((folder / MODEL).read_text())
     known = find_plugins(models, ModelConfig)
     kind = record["model"]["kind"]
@@ -224,6 +225,9 @@ def drawn_batches(
 
     The last batch is filled up with its last label and cut. Each has its own generator, and the noise has the shape of
     the batch, so that a row follows from its place and label alone.
+
+    Raises:
+        AugmentError: a batch does not fit into memory.
     """
     draw = draw_function(model, section)
     device = next(model.parameters()).device
@@ -232,8 +236,16 @@ def drawn_batches(
         padded = torch.cat([own, own[-1:].expand(section.batch_size - len(own))])
         batch_seed = derive_seed(seed, "generate", request.round, request.shard, number)
         generator = torch.Generator(device=device).manual_seed(batch_seed)
-        with torch.inference_mode():
-            drawn = draw(padded.to(device), generator)
+        try:
+            with torch.inference_mode():
+                drawn = draw(padded.to(device), generator)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise AugmentError(
+                f"memory ran out drawing {section.batch_size} rows at once on {device}; set a smaller "
+                "generate.batch_size."
+            ) from None
         yield drawn[: len(own)].float().cpu(), own
 
 

@@ -25,6 +25,7 @@ HashPair = npt.NDArray[np.uint64]  # shape (n, 2)
 SEEDS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 # No 64-bit value is mixed to this pair: the two lanes would need different ones.
 MISSING = np.array([0x6A09E667F3BCC908, 0xBB67AE8584CAA73B], np.uint64)
+ROWS_AT_ONCE = 65_536
 HEX_DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
 
 
@@ -63,7 +64,11 @@ def rows_sha256(parts: Iterable[tuple[npt.NDArray[np.int64], HashPair]]) -> str:
     """SHA-256 over the source row ids and content hashes of rows in order, however they are cut into parts."""
     digest = hashlib.sha256()
     for ids, pairs in parts:
-        digest.update(np.column_stack([ids.astype(np.uint64), pairs]).astype(">u8").tobytes())
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            stop = start + ROWS_AT_ONCE
+            digest.update(
+                np.column_stack([ids[start:stop].astype(np.uint64), pairs[start:stop]]).astype(">u8").tobytes()
+            )
     return digest.hexdigest()
 
 

@@ -133,7 +133,7 @@ def _label_column(
     if measures or summary.family == "float":
         # Whole numbers with missing ones among them become floats in many a tool.
         refuse_not_finite(summary)
-        if summary.decimals != 0:
+        if not all(float(value).is_integer() for value in summary.distinct or (0.5,)):
             raise InputError(
                 f"the label column '{name}' of {where} holds numbers with decimals, and a label is a class; "
                 "choose a column with classes, or make whole numbers or text of it."

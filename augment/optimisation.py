@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -167,7 +166,6 @@ class ObjectiveStep:
                 "device with more memory."
             )
         self.optimiser.zero_grad(set_to_none=True)
-        gc.collect()
         if self._fabric.device.type == "cuda":
             torch.cuda.empty_cache()
         return micro_batch // 2

@@ -24,6 +24,7 @@ from augment.layout import (
     BLESSED,
     GATES_FILE,
     LOCK,
+    MANIFEST,
     METRICS_FILE,
     NOT_BLESSED,
     PICTURE,
@@ -45,7 +46,7 @@ from augment.manifest import (
 )
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema
-from augment.staging import discard, staging
+from augment.staging import discard, remove, staging, stale_staging
 from augment.store import ArtifactRef, Store, code_version, fsync_path, fsync_tree, hash_file, hash_json, locked
 from augment.versions import refuse_altered
 
@@ -102,6 +103,8 @@ def publish(
     fsync_path(dataset)
     inputs = _inputs_hash([real, model, audit], [*shards, *judged], context)
     with locked(dataset / LOCK):
+        for path in stale_staging(dataset):  # of processes that were killed
+            remove(path)
         found = _made_from(dataset, inputs)
         if found is not None:
             return _result(_finish(dataset, found), found, started)
@@ -260,9 +263,9 @@ def _commit(dataset: Path, folder: Path, manifest: Manifest) -> tuple[Literal["p
 def _seal(folder: Path, name: str, manifest: Manifest) -> None:
     """Write the file that says the verdict, bound to the manifest by its hash, and force both to the disk."""
     reasons = [g.sentence for g in manifest.gates if g.passed is False and g.severity == "critical"]
-    content = {"verdict": manifest.verdict, "manifest_sha256": hash_file(folder / "MANIFEST.json"), "reasons": reasons}
+    content = {"verdict": manifest.verdict, "manifest_sha256": hash_file(folder / MANIFEST), "reasons": reasons}
     (folder / name).write_text(json.dumps(content, indent=1) + "\n")
-    for path in (folder / "MANIFEST.json", folder / name, folder):
+    for path in (folder / MANIFEST, folder / name, folder):
         fsync_path(path)
 
 
@@ -282,7 +285,7 @@ def _point_at(dataset: Path, place: Path) -> bool:
     sequence = sequence_of(place)
     if latest is not None and sequence <= latest.sequence:
         return False
-    Latest(version=place.name, manifest_sha256=hash_file(place / "MANIFEST.json"), sequence=sequence).save(dataset)
+    Latest(version=place.name, manifest_sha256=hash_file(place / MANIFEST), sequence=sequence).save(dataset)
     return True
 
 

@@ -215,6 +215,8 @@ class Dataset:
     def _cache(self) -> Path:
         """Where decoded rows of this version are kept."""
         if not (self.path / MANIFEST).exists():  # staged: it has no name yet under which to keep them
+            if self._cache_dir is not None:
+                return self._cache_dir
             if self._temporary is None:
                 self._temporary = tempfile.TemporaryDirectory(prefix="augment-")
             return Path(self._temporary.name)

@@ -76,7 +76,10 @@ def split_rows(
 def unit_codes(facts: RowFacts) -> Indices:
     """The unit of each row, numbered from 0: rows linked by equal content or by a group, directly or through others."""
     order = np.lexsort(facts.hashes.T)
-    differs = (facts.hashes[order[1:]] != facts.hashes[order[:-1]]).any(axis=1)
+    differs = np.zeros(max(0, len(order) - 1), np.bool_)
+    for word in facts.hashes.T:
+        ordered = word[order]
+        differs |= ordered[1:] != ordered[:-1]
     units = np.zeros(len(order), np.int64)
     units[order[1:]] = np.cumsum(differs)
     if facts.groups is None:
@@ -134,7 +137,7 @@ def _attempt(y: npt.NDArray[np.int32], units: Indices, quotas: Indices, generato
     several = np.flatnonzero((sizes > 1) & ~unlabelled)
     left = _place_units(generator.permutation(several), y, units, quotas, parts)
     single = np.flatnonzero((sizes[units] == 1) & (y >= 0))
-    _place_rows(generator.permutation(single), y, left, parts)
+    _place_rows(generator.permutation(single), y, quotas, left, parts)
     return parts
 
 
@@ -143,8 +146,9 @@ def _place_units(
 ) -> Indices:
     """Put units of several rows, in ``order``, where most is still wanted; returns what is wanted after them.
 
-    A unit goes to the part whose quotas of the unit's classes are the least filled, in proportion; so the parts fill
-    up evenly, and none of them gets the large units first. It may exceed a quota that nothing has been taken of.
+    Of the parts that still want all of a unit, it goes to the one that is the least filled in proportion; so the
+    parts fill up evenly, and none of them gets the large units first. Where none wants all of it, it goes to the
+    largest part that has nothing yet, else to train.
     """
     rows_of = np.argsort(units, kind="stable")
     ends = np.cumsum(np.bincount(units)).tolist()
@@ -156,23 +160,31 @@ def _place_units(
         best, chosen = 0.0, TRAIN
         for part in (TEST, VALIDATION, TRAIN):
             free, whole = left[part], wanted[part]
-            if all(free[c] >= n or 0 < free[c] == whole[c] for c, n in counts.items()):
-                score = sum(n * free[c] / whole[c] for c, n in counts.items())
-                if score > best:
-                    best, chosen = score, part
+            if all(free[c] >= n for c, n in counts.items()):
+                score = 1 + sum(n * free[c] / whole[c] for c, n in counts.items())
+            elif all(0 < free[c] == whole[c] for c in counts):
+                score = 1 - 1 / (1 + sum(whole[c] for c in counts))
+            else:
+                continue
+            if score > best:
+                best, chosen = score, part
         parts[rows] = chosen
         for c, n in counts.items():
             left[chosen][c] -= n
     return np.array(left, np.int64).reshape(quotas.shape)
 
 
-def _place_rows(order: Indices, y: npt.NDArray[np.int32], left: Indices, parts: PartCodes) -> None:
-    """Fill what is left of the quotas with single rows in ``order``, test first; the rest is for training."""
+def _place_rows(order: Indices, y: npt.NDArray[np.int32], quotas: Indices, left: Indices, parts: PartCodes) -> None:
+    """Fill what is ``left`` of the quotas with single rows in ``order``; what neither test nor validation wants is for
+    training, and so is the last row of a class of which nothing is there yet.
+    """
     by_class = order[np.argsort(y[order], kind="stable")]
     bounds = np.searchsorted(y[by_class], np.arange(left.shape[1] + 1))
     for c in range(left.shape[1]):
         rows = by_class[bounds[c] : bounds[c + 1]]
-        num_test, num_validation = max(0, left[TEST, c]), max(0, left[VALIDATION, c])
+        free = len(rows) - int(left[TRAIN, c] == quotas[TRAIN, c])
+        num_test = min(max(0, left[TEST, c]), max(0, free))
+        num_validation = min(max(0, left[VALIDATION, c]), max(0, free - num_test))
         parts[rows[:num_test]] = TEST
         parts[rows[num_test : num_test + num_validation]] = VALIDATION
 
@@ -225,7 +237,8 @@ def _cut_train(
 
 
 def _refuse_single_rows(y: npt.NDArray[np.int32], schema: DatasetSchema, where: str) -> None:
-    for value, rows in zip(schema.classes, np.bincount(y[y >= 0], minlength=len(schema.classes)), strict=True):
+    counts = np.bincount(y[y >= 0], minlength=len(schema.classes))
+    for value, rows in zip(schema.classes, counts, strict=False):  # without a label column there are no classes
         if rows == 1:
             raise InputError(
                 f"the class '{class_name(value)}' of {where} has one row, too few to train and to test on; "

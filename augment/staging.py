@@ -19,16 +19,11 @@ from augment.store import locked
 
 @contextlib.contextmanager
 def staging(dataset: Path, run_id: str) -> Iterator[Path]:
-    """An empty folder below ``dataset`` for one publication; what is left in it goes when the block ends.
-
-    What killed processes left behind is cleared first.
-    """
+    """An empty folder below ``dataset`` for one publication; what is left in it goes when the block ends."""
     folder = dataset / STAGING / f"{run_id}-{uuid.uuid4().hex[:8]}"
     lock = folder.with_name(folder.name + LOCK)
     with contextlib.ExitStack() as stack:
         with locked(dataset / LOCK):  # so that nobody takes the lock file for a dead one before it is held
-            for path in stale_staging(dataset):
-                remove(path)
             folder.mkdir(parents=True)
             stack.enter_context(locked(lock))
         try:

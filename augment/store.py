@@ -135,7 +135,9 @@ class Store:
             InputError: the folder cannot be made or written, or is not a folder of this machine.
         """
         if "://" in location:
-            raise InputError(f"the store '{location}' is not a folder; object stores are not supported yet, use a path.")
+            raise InputError(
+                f"the store '{location}' is not a folder; object stores are not supported yet, use a path."
+            )
         root = Path(location).expanduser()
         if not root.is_absolute():
             raise InputError(f"the store '{location}' is a relative path; give an absolute one.")
@@ -145,7 +147,9 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise InputError(f"the store '{root}' cannot be written ({error.strerror}); choose another folder.") from None
+            raise InputError(
+                f"the store '{root}' cannot be written ({error.strerror}); choose another folder."
+            ) from None
         return cls(root)
 
     def folder(self, stage: str, key: str) -> Path:
@@ -220,15 +224,16 @@ class Store:
         write_atomically(work / MANIFEST, json.dumps(content, indent=1) + "\n")
         return ArtifactRef(stage=stage, key=key, sha256=sha256)
 
-    def verify(self, ref: ArtifactRef) -> Path:
-        """The folder of an artifact after comparing every file with its manifest.
+    def verify(self, ref: ArtifactRef, names: Iterable[str] | None = None) -> Path:
+        """The folder of an artifact after comparing every file, or those called ``names``, with its manifest.
 
         Raises:
             IntegrityError: a file is missing or altered.
         """
         folder = self.path(ref)
-        for name, sha256 in json.loads((folder / MANIFEST).read_text())["files"].items():
-            path = folder / name
+        hashes = json.loads((folder / MANIFEST).read_text())["files"]
+        for name in hashes if names is None else names:
+            path, sha256 = folder / name, hashes.get(name)
             if not path.is_file() or hash_file(path) != sha256:
                 raise IntegrityError(f"{path} is missing or altered; remove the folder {folder} and run again.")
         return folder

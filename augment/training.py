@@ -26,7 +26,7 @@ from augment.devices import (
 from augment.encoding import encode, encode_key
 from augment.errors import InputError, TrainingError
 from augment.journal import Journal
-from augment.optimisation import Schedule
+from augment.optimisation import Schedule, is_out_of_memory
 from augment.progress import Progress, silent
 from augment.seeding import derive_seed, torch_generator
 from augment.store import ArtifactRef, Store, code_version, hash_json
@@ -192,8 +192,16 @@ class TrainingRun:
             f"{self.config.kind} with {parameters} parameters, {len(rows.labels)} rows, batches of "
             f"{self.choices.batch_size}, {device_title(self.device)}, {self.precision}"
         )
-        loop = self._loop(model, rows, folder, journal, progress)
-        loop.run()
+        try:
+            loop = self._loop(model, rows, folder, journal, progress)
+            loop.run()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"{device_title(self.device)} has no memory for the {parameters} parameters of the model and their "
+                "optimisers; make the model smaller, or train on a device with more memory."
+            ) from None
         journal.say(f"finished step {loop.step} after {loop.seconds:.1f} s")
         record = self._record(codec.spec, parameters, loop, store)
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
 from augment.config import RunConfig
+from augment.errors import NotBlessedError
 from augment.publishing import Publication
 from augment.rounds import round_requests
 from augment.store import ArtifactRef, Store
@@ -58,10 +60,19 @@ def draw(
     return shards, judged
 
 
+class Refusal(NotBlessedError):
+    """A refusal as Prefect keeps it with the run's state; ``publication`` says what was refused."""
+
+    def __init__(self, publication: Publication) -> None:
+        reasons = [g.sentence for g in publication.gates if g.passed is False and g.severity == "critical"]
+        super().__init__(" ".join(reasons), Path(publication.path))
+        self.publication = publication
+
+
 def final_state(publication: Publication) -> State[Any]:
     """How Prefect shows a publication: a refusal is Failed, and nobody tries it again."""
     if publication.status == "refused":
-        reasons = [g.sentence for g in publication.gates if g.passed is False and g.severity == "critical"]
-        return Failed(name="NotBlessed", message=" ".join(reasons), data=publication)
+        refusal = Refusal(publication)
+        return Failed(name="NotBlessed", message=str(refusal), data=refusal)
     name = "Unchanged" if publication.status == "unchanged" else "Completed"
     return Completed(name=name, message=f"{publication.dataset} {publication.version}", data=publication)

@@ -5,6 +5,8 @@ Heavy modules (Prefect, torch, Great Expectations) are imported inside the comma
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 import traceback
@@ -325,9 +327,23 @@ def main() -> None:
     from flows.local_server import silence_telemetry
 
     silence_telemetry()
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        leave(end.code)
+    leave(0)
 
 
+def leave(status: object) -> None:
+    """End the process with ``status`` at once: unloading Prefect and torch module by module takes seconds."""
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()  # what still has to be sent or removed
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if status is not None and not isinstance(status, int):
+        print(status, file=sys.stderr, flush=True)
+    os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 if __name__ == "__main__":

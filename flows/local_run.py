@@ -72,7 +72,11 @@ def _refuse_placement(config: RunConfig) -> None:
 
 def _outcome(state: State[Publication]) -> Publication:
     """What the flow returned, or the error that ended it."""
+    from flows.augment_dataset import Refusal
+
     result = state.result(raise_on_failure=False)
+    if isinstance(result, Refusal):
+        return result.publication
     if isinstance(result, BaseException):
         raise result
     if result is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -128,6 +129,8 @@ class RunProgress:
 
     def __init__(self, artifact: str | None = None) -> None:
         self._shown = SHOWN.get()
+        self._logger = get_run_logger()  # a stage may report from a thread, which knows of no run
+        self._lock = threading.Lock()
         self._paces: dict[str, Pace] = {}
         self._artifact_key = artifact
         self._artifact: UUID | None = None
@@ -137,14 +140,16 @@ class RunProgress:
         self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None
     ) -> None:
         """Say that ``done`` of ``total`` units of ``stage`` are finished."""
-        if self._shown is not None:
-            self._shown(stage, done, total, unit, values)
-        else:
-            pace = self._paces.setdefault(stage, Pace())
-            if pace.due(done, LOG_SECONDS, done >= total > 0):
-                get_run_logger().info("%s: %s%s", stage, amount(done, total, unit), pace.figures(total, unit, values))
-        if self._artifact_key and total and self._artifact_pace.due(done, ARTIFACT_SECONDS, done >= total):
-            self._draw(stage, 100.0 * done / total)
+        with self._lock:
+            if self._shown is not None:
+                self._shown(stage, done, total, unit, values)
+            else:
+                pace = self._paces.setdefault(stage, Pace())
+                if pace.due(done, LOG_SECONDS, done >= total > 0):
+                    figures = pace.figures(total, unit, values)
+                    self._logger.info("%s: %s%s", stage, amount(done, total, unit), figures)
+            if self._artifact_key and total and self._artifact_pace.due(done, ARTIFACT_SECONDS, done >= total):
+                self._draw(stage, 100.0 * done / total)
 
     def _draw(self, stage: str, percent: float) -> None:
         try:
@@ -155,7 +160,7 @@ class RunProgress:
                 update_progress_artifact(self._artifact, percent)
         except Exception as error:  # noqa: BLE001  whatever the client raises: figures for the eye never end a run
             self._artifact_key = None
-            get_run_logger().warning("progress is no longer reported to Prefect: %s", error)
+            self._logger.warning("progress is no longer reported to Prefect: %s", error)
 
 
 def terminal_listener() -> TerminalBars | TerminalLines:

@@ -24,6 +24,7 @@ LOGISTIC_LOG_SCALE_RANGE = (-7.0, 3.0)  # e^-7 is a quarter of the half width of
 # rows by a classifier more easily, and varies less; the mean blurs, and the mode leaves too few greys. The quantile is
 # Phi(GRAIN x a standard normal): 0 is the median, 1 a full draw.
 GRAIN = 0.5
+LOGISTIC_GRAIN = 0.25  # its heavy tails make 0.5 visible as speckle along the edges of a 28x28 digit
 
 
 def outputs_per_value(span: Span) -> int:
@@ -79,13 +80,15 @@ def draw(spec: TensorSpec, raw: Tensor, generator: torch.Generator, temperature:
         if span.levels is None:
             parts.append(outputs[:, 0] + noise * outputs[:, 1].clamp(*LOG_SCALE_RANGE).exp())
         else:
-            parts.append(_level_at(outputs, torch.special.ndtr(GRAIN * noise), span))
+            parts.append(_level_at(outputs, noise, span))
     return torch.cat(parts, dim=1).reshape(-1, *spec.shape)
 
 
-def _level_at(outputs: Tensor, quantile: Tensor, span: Span) -> Tensor:
-    """Values ``(B, w)`` in [-1, 1] below which ``quantile`` of each value's likelihood lies."""
-    if _is_softmax(span) and span.levels:
+def _level_at(outputs: Tensor, noise: Tensor, span: Span) -> Tensor:
+    """Values ``(B, w)`` in [-1, 1] at the quantiles that standard normal ``noise`` names."""
+    softmax = _is_softmax(span)
+    quantile: Tensor = torch.special.ndtr((GRAIN if softmax else LOGISTIC_GRAIN) * noise)
+    if softmax and span.levels:
         below = outputs.softmax(dim=1).cumsum(dim=1)[:, :-1]  # the last is one, but for rounding
         return (below < quantile[:, None]).sum(dim=1) * (2 / (span.levels - 1)) - 1
     scale = outputs[:, 1].clamp(*LOGISTIC_LOG_SCALE_RANGE).exp()

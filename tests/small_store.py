@@ -54,6 +54,7 @@ def table_columns(schema: DatasetSchema, labels: Sequence[Any], seed: int, synth
         "legs": rng.integers(1, 9, size=rows).tolist(),
         "colour": colours,
         "tame": [bool(v) for v in rng.integers(2, size=rows)],
+        "species": list(labels),
         "note": [None] * rows if synthetic else [f"note {i}" for i in range(rows)],
         "image": [
             {"bytes": encode_png(rng.integers(0, 256, size=(6, 5), dtype=np.uint8)), "path": None} for _ in range(rows)
@@ -78,6 +79,10 @@ class Stages:
     shards: tuple[ArtifactRef, ...]
     judged: tuple[ArtifactRef, ...]
     audit: ArtifactRef
+
+    @property
+    def references(self) -> tuple[tuple[ArtifactRef, ...], ...]:
+        return (self.real, self.model, self.audit), self.shards, self.judged
 
     def publish(self, name: str = "animals", run_id: str = "run-1", **changed: Any) -> Publication:
         """Publish with a report and a consumer that need no other stage."""
@@ -208,4 +213,15 @@ def write_stages(
         shards.append(shard)
         judged.append(store.write("judge", f"{tag}{number}", judgement))
     audit = write_audit(store, tag, passing())
-    return Stages(store, schema, real_ref, model_ref, tuple(shards), tuple(judged), audit)
+    stages = Stages(store, schema, real_ref, model_ref, tuple(shards), tuple(judged), audit)
+    (root / f"{tag}.json").write_text(json.dumps([[r.model_dump() for r in refs] for refs in stages.references]))
+    return stages
+
+
+def read_stages(root: Path, tag: str) -> Stages:
+    """What :func:`write_stages` wrote with ``tag``, perhaps in another process."""
+    references = json.loads((root / f"{tag}.json").read_text())
+    single, shards, judged = [tuple(ArtifactRef.model_validate(r) for r in refs) for refs in references]
+    store = Store.open(str(root))
+    schema = DatasetSchema.load(store.path(single[0]) / "schema.json")
+    return Stages(store, schema, single[0], single[1], shards, judged, single[2])

@@ -167,6 +167,19 @@ def test_a_shard_made_alone_is_the_one_made_in_a_sequence(
     assert len(set(in_sequence.values())) == 3
 
 
+def test_shards_rounds_and_batches_of_the_same_classes_have_noise_of_their_own(
+    store: Store, model: ArtifactRef
+) -> None:
+    network, _ = load_model(model, store)
+    section = GenerateSection(batch_size=8)
+    seen = []
+    for number, shard in ((0, 0), (0, 1), (1, 0)):
+        request = ShardRequest(round=number, shard=shard, first_index=0, counts={"ash": 16})
+        batches = drawn_batches(network, torch.zeros(16, dtype=torch.int64), request, section, 7)
+        seen += [tuple(x[:, 0].tolist()) for x, _ in batches]
+    assert len(set(seen)) == 6
+
+
 def test_a_finished_shard_is_not_drawn_again(
     store: Store, model: ArtifactRef, real: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def _level_masses(levels: int) -> tuple[TensorSpec, torch.Tensor, torch.Tensor]:
 def test_a_level_without_grain_is_the_median(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, raw, masses = _level_masses(levels)
     monkeypatch.setattr("models._heads.GRAIN", 0.0)
+    monkeypatch.setattr("models._heads.LOGISTIC_GRAIN", 0.0)
     rows = draw(spec, raw, _generator())
     assert rows.shape == (1, 1, 1, 1)
     median = int(level_index(rows, levels))
@@ -143,6 +144,7 @@ def test_a_level_in_full_grain_is_drawn_as_often_as_it_is_probable(
 ) -> None:
     spec, raw, masses = _level_masses(levels)
     monkeypatch.setattr("models._heads.GRAIN", 1.0)
+    monkeypatch.setattr("models._heads.LOGISTIC_GRAIN", 1.0)
     rows = draw(spec, raw.repeat(40_000, 1), _generator())
     assert rows.abs().max() <= 1
     shares = torch.bincount(level_index(rows, levels).flatten(), minlength=levels) / len(rows)

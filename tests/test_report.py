@@ -263,6 +263,17 @@ def test_rejects_are_counted_by_reason_with_examples(table_version: Path) -> Non
     assert "<script" not in section
 
 
+def test_data_with_a_column_called_reason_have_their_rejects_shown(table_version: Path) -> None:
+    rejects = rows(4, 0, 5).append_column("reason", pa.array(["theirs"] * 4))
+    pq.write_table(rejects.append_column("reason", pa.array(["ours"] * 4)), table_version / "rejects.parquet")
+    schema = TABLE_SCHEMA.model_copy(
+        update={"columns": (*TABLE_SCHEMA.columns, column("reason", "categorical", "string"))}
+    )
+    text = report(table_version, schema, TABLE_COUNTS, rejects_path=table_version / "rejects.parquet")
+    assert "ours <small>4 rows" in text
+    assert "theirs" not in text
+
+
 def test_the_training_curve_draws_losses_and_passes_over_a_cut_line(table_version: Path) -> None:
     path = table_version / "metrics.jsonl"
     lines = [json.dumps({"step": s, "seconds": 1.0, "loss": 100.4 - s, "active_units": 3}) for s in range(0, 50, 10)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow.parquet as pq
 
@@ -18,6 +19,9 @@ from augment.errors import AugmentError
 from augment.gates import GateResult
 from augment.layout import CARD, MANIFEST, PARTS
 from augment.schema import DatasetSchema
+
+if TYPE_CHECKING:
+    from augment.reader import Dataset
 
 WHOLE_BYTES = 64 * 1024**2  # larger folders are opened in part by the readers that would load all of them
 BATCH_ROWS = 10_000
@@ -32,6 +36,13 @@ class _Staged:
     folder: Path
     schema: DatasetSchema
     whole: bool
+    cache: Path  # for what readers unpack; goes when the audit ends
+
+    def dataset(self) -> Dataset:
+        """The folder through our own reader, in audit mode."""
+        from augment.reader import load_dataset
+
+        return load_dataset(self.folder, cache_dir=self.cache, _staged=self.schema)
 
 
 class ConsumerSmoke(Check):
@@ -61,18 +72,20 @@ def open_staged(folder: Path, schema: DatasetSchema) -> GateResult:
         whole = sum(path.stat().st_size for part in PARTS for path in part.files(folder)) <= WHOLE_BYTES
     except Exception as error:  # noqa: BLE001 - a folder that cannot even be counted is what this gate is for
         return _result(1, f"The staged folder cannot be counted: {_said(error)}.")
-    for name, read in READERS.items():
-        try:
-            counted = read(_Staged(folder, schema, whole))
-        except Exception as error:  # noqa: BLE001 - whatever a reader raises is the finding
-            troubles.append(f"{name} cannot open the staged folder: {_said(error)}")
-            continue
-        if counted is None:
-            continue
-        opened.append(name)
-        wrong = {part: rows for part, rows in counted.items() if rows != expected[part]}
-        for part, rows in wrong.items():
-            troubles.append(f"{name} counts {plural(rows, 'row')} in {part}, which holds {expected[part]:,}")
+    with tempfile.TemporaryDirectory(prefix="augment-") as cache:
+        staged = _Staged(folder, schema, whole, Path(cache))
+        for name, read in READERS.items():
+            try:
+                counted = read(staged)
+            except Exception as error:  # noqa: BLE001 - whatever a reader raises is the finding
+                troubles.append(f"{name} cannot open the staged folder: {_said(error)}")
+                continue
+            if counted is None:
+                continue
+            opened.append(name)
+            wrong = {part: rows for part, rows in counted.items() if rows != expected[part]}
+            for part, rows in wrong.items():
+                troubles.append(f"{name} counts {plural(rows, 'row')} in {part}, which holds {expected[part]:,}")
     if troubles:
         return _result(len(troubles), f"{'; '.join(troubles)}.")
     total = plural(sum(expected.values()), "row")
@@ -138,9 +151,7 @@ def _with_pandas(staged: _Staged) -> Rows | None:
 
 def _with_torch(staged: _Staged) -> Rows | None:
     """Our reader in audit mode, and a batch drawn by sample weight as the card draws it."""
-    from augment.reader import load_dataset
-
-    dataset = load_dataset(staged.folder, _staged=staged.schema)
+    dataset = staged.dataset()
     if not staged.whole:
         return {}
     train = dataset.torch("train")
@@ -162,9 +173,7 @@ def _with_datasets(staged: _Staged) -> Rows | None:
         if not staged.whole:
             next(iter(datasets.load_dataset(str(staged.folder), "augmented", split="train", streaming=True)))
             return {}
-        from augment.reader import load_dataset
-
-        loaded = load_dataset(staged.folder, _staged=staged.schema).hf("augmented")
+        loaded = staged.dataset().hf("augmented")
         synthetic = sum(loaded["train"].with_format("arrow")["is_synthetic"][:].to_pylist())
         rows = {"real": loaded["train"].num_rows - synthetic, "synthetic": synthetic}
         return rows | {name: loaded[name].num_rows for name in ("validation", "test") if name in loaded}

@@ -38,8 +38,9 @@ def rejects_of(path: Path | None, schema: DatasetSchema, seed: int) -> Rejects:
     """The rejected rows in ``rejects.parquet``, whose column ``reason`` says why; none without the file."""
     if path is None or not path.is_file():
         return Rejects(0, [], [], 0)
-    present = set(pq.read_schema(path).names)
-    shown = [c for c in schema.columns if c.kind in DRAWINGS and c.name in present]
+    present = pq.read_schema(path).names
+    # Data may have a column called "reason" themselves: then the last one is ours, and theirs is not shown.
+    shown = [c for c in schema.columns if c.kind in DRAWINGS and present.count(c.name) == 1]
     shown = sorted(shown, key=lambda c: c.name != schema.label)[:COLUMNS]
     sample, counts = sample_rows([path], [c.name for c in shown], "reason", EXAMPLES, seed, "rejects")
     cells = [[DRAWINGS[c.kind].cell(v.as_py()) for v in sample.column(c.name, c.arrow_type)] for c in shown]

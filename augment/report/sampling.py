@@ -122,7 +122,7 @@ def _values_of(paths: Sequence[Path], by: str | None) -> Iterator[tuple[list[str
             known = by is not None and by in file.schema_arrow.names
             for group in range(file.num_row_groups):
                 if known:
-                    yield _coded(file.read_row_group(group, columns=[by]).column(0).combine_chunks())
+                    yield _coded(file.read_row_group(group, columns=[by]).columns[-1].combine_chunks())
                 else:
                     yield [""], np.zeros(file.metadata.row_group(group).num_rows, np.int64)
 
