@@ -28,8 +28,13 @@ GROUP_BYTES = 16 * 2**20  # of Arrow memory in a row group, between those
 FILE_BYTES = 2**30  # of Arrow memory; what is beyond begins the next file
 COMPRESSION = ("zstd", 1)
 # A dictionary pays where values repeat. Ids, hashes and images do not, and looking for repeats costs more than writing.
-UNIQUE = {"sample_id", "source_row_id", "gen_index", "content_hash"}
-COUNTING = {"source_row_id": "DELTA_BINARY_PACKED", "gen_index": "DELTA_BINARY_PACKED"}
+UNIQUE = {
+    "sample_id": "DELTA_LENGTH_BYTE_ARRAY",
+    "source_row_id": "DELTA_BINARY_PACKED",
+    "gen_index": "DELTA_BINARY_PACKED",
+    "content_hash": "DELTA_LENGTH_BYTE_ARRAY",
+}
+STATISTICS = ["is_synthetic", "split", "source_row_id", "gen_index"]  # by which readers skip row groups
 
 
 @dataclass(frozen=True)
@@ -238,8 +243,8 @@ class _PartWriter:
             compression=COMPRESSION[0],
             compression_level=COMPRESSION[1],
             use_dictionary=repeating,
-            write_statistics=[*repeating, *COUNTING],
-            column_encoding=COUNTING,
+            write_statistics=STATISTICS,
+            column_encoding=UNIQUE,
         )
 
     def _groups(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -100,9 +100,10 @@ labels, weights = {frame}, train["sample_weight"]  # model.fit(features, labels,
 ```
 
 ```python
+import os
 import datasets
 
-train = datasets.load_dataset(".", "augmented", split="train")  # or "real", or "synthetic"
+train = datasets.load_dataset(os.getcwd(), "augmented", split="train")  # the full path; or "real", or "synthetic"
 ```"""
 
 

@@ -19,9 +19,9 @@ from augment.plugins import find_plugins, one_of
 from augment.sources._contract import Source
 from models._contract import ModelConfig
 
-SOURCES = find_plugins(augment.sources, Source)  # type: ignore[type-abstract]
-MODELS = find_plugins(models, ModelConfig)  # type: ignore[type-abstract]
-CHECKS = find_plugins(augment.checks, Check)  # type: ignore[type-abstract]
+SOURCES = find_plugins(augment.sources, Source)
+MODELS = find_plugins(models, ModelConfig)
+CHECKS = find_plugins(augment.checks, Check)
 
 if TYPE_CHECKING:
     AnySource = Source
@@ -78,6 +78,9 @@ class TrainSection(Section):
         "auto", description="auto: bfloat16 where the device computes in it, else 32 bits."
     )
     checkpoint_seconds: float = Field(30.0, ge=0, allow_inf_nan=False, description="Seconds between checkpoints.")
+    threads: int = Field(
+        1, ge=1, le=1024, description="CPU threads; more pay for large images on a machine with nothing else to do."
+    )
     compile: bool = Field(False, description="Compile the losses with torch.compile.")
 
 
@@ -87,6 +90,7 @@ class GenerateSection(Section):
     operator: str = Field("prior", description="How the model draws; `augment models` lists what each offers.")
     temperature: float = Field(1.0, gt=0, le=10, allow_inf_nan=False, description="Spread of the noise; 1: as learned.")
     batch_size: int = Field(256, ge=1, le=10**5, description="Rows drawn at once; part of what decides the bytes.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of what decides the bytes.")
     shard_rows: int | None = Field(None, ge=1, le=10**7, description="Rows in a shard; null: as many as 64 MiB hold.")
     rounds: int = Field(3, ge=0, le=100, description="How often rejected rows are drawn again.")
 
@@ -146,9 +150,9 @@ class RunConfig(Section):
         description="The dataset's name: small letters, digits, dot, dash, underscore.",
     )  # fmt: skip
     seed: int = Field(0, ge=0, lt=2**53, description="Every random draw of the run follows from it.")
-    source: AnySource = Field(default_factory=lambda: SOURCES["digits"](), description="Where the real rows come from.")
+    source: AnySource = Field(default_factory=SOURCES["digits"], description="Where the real rows come from.")
     split: SplitSection = Field(default_factory=SplitSection, description="Train, validation and test.")
-    model: AnyModel = Field(default_factory=lambda: MODELS["vae"](), description="The generative model.")
+    model: AnyModel = Field(default_factory=MODELS["vae"], description="The generative model.")
     train: TrainSection = Field(default_factory=TrainSection, description="How it is trained.")
     generate: GenerateSection = Field(default_factory=GenerateSection, description="How rows are drawn.")
     plan: AnyPlan = Field(default_factory=BalancePlan, description="How many synthetic rows of each class.")

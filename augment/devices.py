@@ -83,3 +83,19 @@ def torch_randomness_kept(device: torch.device) -> Iterator[None]:
     devices = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+@contextlib.contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """A block in which torch computes on ``count`` threads of the CPU, whatever the machine offers.
+
+    How sums are split over threads decides their last bits, so a stated count makes the bytes of a run the same on
+    machines with other numbers of cores. It also keeps small nets fast: threads that wait for a core that others use
+    make a step tens of times slower.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -46,7 +46,9 @@ def examine_versions() -> list[Finding]:
         findings.append(Finding("prefect", "broken", "Prefect is not installed; run `make install`."))
     elif prefect < (3, 9, 1) and sqlalchemy is not None and sqlalchemy >= (2, 1):
         findings.append(
-            Finding("sqlalchemy", "broken", "with SQLAlchemy 2.1 no cron run is ever created; install 'sqlalchemy<2.1'.")
+            Finding(
+                "sqlalchemy", "broken", "with SQLAlchemy 2.1 no cron run is ever created; install 'sqlalchemy<2.1'."
+            )
         )
     if fastapi is not None and fastapi >= (0, 151):
         findings.append(
@@ -86,7 +88,9 @@ def examine_device() -> Finding:
         return Finding("device", "broken", f"torch does not load ({str(error).splitlines()[0]}); install it again.")
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        return Finding("device", "ok", f"{count} GPU{'s' if count > 1 else ''}, the first a {torch.cuda.get_device_name(0)}.")
+        return Finding(
+            "device", "ok", f"{count} GPU{'s' if count > 1 else ''}, the first a {torch.cuda.get_device_name(0)}."
+        )
     if torch.backends.mps.is_available():
         return Finding("device", "ok", "an Apple GPU (train.device: mps).")
     return Finding("device", "warn", "no GPU is visible; training runs on the CPU, which small data sets do not mind.")
@@ -111,13 +115,19 @@ def examine_folder(subject: str, folder: Path) -> Finding:
 def examine_api(api: str | None, database: str | None) -> list[Finding]:
     """Whether the configured Prefect API answers, and whether its database suits automations."""
     if api is None:
-        return [Finding("prefect api", "ok", "none is configured: `augment run` starts its own for as long as it runs.")]
+        return [
+            Finding("prefect api", "ok", "none is configured: `augment run` starts its own for as long as it runs.")
+        ]
     try:
         urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=SECONDS).close()
     except urllib.error.HTTPError as error:
-        return [Finding("prefect api", "warn", f"{api} answers with status {error.code}; check PREFECT_API_AUTH_STRING.")]
+        return [
+            Finding("prefect api", "warn", f"{api} answers with status {error.code}; check PREFECT_API_AUTH_STRING.")
+        ]
     except (OSError, ValueError) as error:
-        return [Finding("prefect api", "broken", f"{api} does not answer ({error}); start it or unset PREFECT_API_URL.")]
+        return [
+            Finding("prefect api", "broken", f"{api} does not answer ({error}); start it or unset PREFECT_API_URL.")
+        ]
     return [Finding("prefect api", "ok", f"{api} answers."), _examine_database(api, database)]
 
 
@@ -135,7 +145,9 @@ def _examine_database(api: str, database: str | None) -> Finding:
     kind = "SQLite" if database is None or database.startswith("sqlite") else "unknown to this project"
     advice = "automations act several times on SQLite; use PostgreSQL wherever they act."
     if automations:
-        return Finding("database", "warn", f"{automations} automations, and the database is {kind} as far as known; {advice}")
+        return Finding(
+            "database", "warn", f"{automations} automations, and the database is {kind} as far as known; {advice}"
+        )
     return Finding("database", "ok", f"{kind} as far as known, and no automations ({advice})")
 
 

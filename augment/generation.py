@@ -15,7 +15,7 @@ from torch import Tensor
 
 import models
 from augment.codec import Codec
-from augment.devices import choose_device
+from augment.devices import choose_device, cpu_threads
 from augment.errors import AugmentError, InputError, did_you_mean
 from augment.hashing import content_hashes
 from augment.optimisation import is_out_of_memory
@@ -113,6 +113,7 @@ def shard_key(model: ArtifactRef, real: ArtifactRef, section: GenerateSection, r
         "operator": section.operator,
         "temperature": section.temperature,
         "batch_size": section.batch_size,
+        "threads": section.threads,
         "request": request.model_dump(),
         "seed": seed,
         "code": code_version(*CODE),
@@ -171,7 +172,7 @@ def generate_shard(
         network, codec = load_model(model, store, device)
         labels = request_labels(schema, request)
         origin = Origin(model.sha256[:12], request, derive_seed(seed, "generate", request.round, request.shard))
-        with ShardWriter(folder / SHARD, schema) as writer:
+        with cpu_threads(section.threads), ShardWriter(folder / SHARD, schema) as writer:
             for drawn, y in drawn_batches(network, labels, request, section, seed):
                 rows = decoded(codec, drawn, y, schema)
                 writer.write(with_origin(rows, schema, origin, writer.rows))

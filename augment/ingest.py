@@ -107,7 +107,7 @@ class _Ingest:
         self._write_parts(folder, schema, facts, parts)
         (folder / SPOOL).unlink()
         schema.save(folder / "schema.json")
-        self._record(schema, facts, parts, [*notes, *said]).save(folder / "ingest.json")
+        self._record(schema, facts, parts, [*self.source.notes(), *notes, *said]).save(folder / "ingest.json")
 
     def _batches(self) -> Iterator[tuple[pa.RecordBatch, bool]]:
         """All rows, and whether they are of the test part."""
@@ -118,6 +118,7 @@ class _Ingest:
     def _counted(self) -> Iterator[pa.RecordBatch]:
         for batch, _ in self._batches():
             self.rows += batch.num_rows
+            self.progress("ingest", self.rows, 0, "row")  # how many there are is known at the end of this pass
             yield batch
 
     def _infer(self) -> Inferred:
@@ -151,7 +152,7 @@ class _Ingest:
                 noted.add(batch, is_test)
                 writer.write_batch(batch)
                 rows += batch.num_rows
-                self.progress("ingest", rows, 2 * self.rows, "row")
+                self.progress("ingest", self.rows + rows, 3 * self.rows, "row")
         return noted.facts()
 
     def _write_parts(self, folder: Path, schema: DatasetSchema, facts: RowFacts, parts: npt.NDArray[np.int8]) -> None:
@@ -170,7 +171,7 @@ class _Ingest:
                         arrays = [*own.columns, pa.array(chosen), as_hex(facts.hashes[chosen])]
                         writers[name].add(pa.RecordBatch.from_arrays(arrays, schema=table_schema))
                 first += batch.num_rows
-                self.progress("ingest", len(parts) + first, 2 * len(parts), "row")
+                self.progress("ingest", 2 * self.rows + first, 3 * self.rows, "row")
         for writer in writers.values():
             writer.close()
 

@@ -166,11 +166,8 @@ def resolve_version(dataset: Path, version: str | None) -> Path:
     """The folder of a version given by its name, by its hex digits or their beginning; null: the latest.
 
     Raises:
-        InputError: there is no such dataset or version, or several.
+        InputError: there is no such version, or several.
     """
-    if not dataset.is_dir():
-        known = [p.name for p in dataset.parent.glob("*") if p.is_dir()]
-        raise InputError(f"there is no dataset '{dataset.name}' in {dataset.parent}{did_you_mean(dataset.name, known)}")
     if version is None:
         latest = Latest.load(dataset)
         if latest is None:

@@ -150,7 +150,7 @@ def _warnings(schema: DatasetSchema, classes: list[PlannedClass]) -> list[str]:
         )
     unlabelled = [c.train for c in classes if not c.name and schema.label is not None]
     if unlabelled:
-        said.append(f"{unlabelled[0]} rows have no label: they are trained on and published in train with weight 0")
+        said.append(f"rows without a label, trained on and published in train with weight 0: {unlabelled[0]}")
     few = [c.name for c in classes if c.name and c.train < FEW_ROWS]
     if few:
         said.append(f"fewer than {FEW_ROWS} real rows to learn from in {', '.join(few)}: expect near-copies or noise")

@@ -15,7 +15,9 @@ class Progress(Protocol):
 
     def __call__(
         self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None
-    ) -> None: ...
+    ) -> None:
+        """Take note; ``total`` is 0 while it is not known."""
+        ...
 
 
 def silent(stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None) -> None:

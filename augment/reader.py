@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,7 +119,6 @@ class Dataset:
         self.path = path
         self.schema = schema
         self._cache_dir = cache_dir
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -217,13 +218,18 @@ class Dataset:
         if not (self.path / MANIFEST).exists():  # staged: it has no name yet under which to keep them
             if self._cache_dir is not None:
                 return self._cache_dir
-            if self._temporary is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="augment-")
-            return Path(self._temporary.name)
+            return self._temporary
         if self._cache_dir is not None:
             return self._cache_dir / self.manifest.dataset / self.version
         beside = self.path.parent.parent if self.path.parent.name == VERSIONS else self.path.parent
         return beside / CACHE / self.version
+
+    @cached_property
+    def _temporary(self) -> Path:
+        """A folder that goes with this object."""
+        folder = tempfile.mkdtemp(prefix="augment-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
 
     def _table(self, part: Part, columns: list[str] | None = None) -> pa.Table:
         files = part.files(self.path)

@@ -208,12 +208,12 @@ def _dropped_note(candidates: npt.NDArray[np.bool_], parts: PartCodes, where: st
     count = int((candidates & (parts == DROPPED)).sum())
     if not count:
         return []
-    return [f"{count} rows of {where} are left out, because rows of the test or validation part repeat them"]
+    return [f"rows of {where} left out because the test or validation part repeats them: {count}"]
 
 
 def _unlabelled_note(y: npt.NDArray[np.int32], given: PartCodes, parts: PartCodes, where: str) -> list[str]:
     count = int(((y < 0) & (given > TRAIN) & (parts == DROPPED)).sum())
-    return [f"{count} rows of {where} without a label are left out of validation and test"] if count else []
+    return [f"rows of {where} left out of validation and test because they have no label: {count}"] if count else []
 
 
 def _cut_train(

@@ -67,7 +67,8 @@ def code_version(*modules: str) -> str:
     digest = hashlib.sha256()
     for name in modules:
         spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.origin is not None, name
+        assert spec is not None, name
+        assert spec.origin is not None, name
         origin = Path(spec.origin)
         for path in sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]:
             digest.update(path.read_bytes())
@@ -99,7 +100,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     fsync_path(path.parent)
@@ -209,7 +210,7 @@ class Store:
             work.mkdir(parents=True, exist_ok=True)
             fill(work)
             ref = self._seal(stage, key, work, identity)
-            os.rename(work, target)
+            work.rename(target)
             fsync_path(target.parent)
         return ref
 

@@ -19,6 +19,7 @@ from augment.devices import (
     Precision,
     choose_device,
     choose_precision,
+    cpu_threads,
     device_title,
     seed_torch,
     torch_randomness_kept,
@@ -61,6 +62,7 @@ class TrainingChoices(BaseModel):
     schedule: Schedule
     warmup_steps: int
     sampling: Sampling
+    threads: int
     precision: str
     compile: bool
 
@@ -79,6 +81,7 @@ def training_choices(model: ModelConfig, settings: TrainSection) -> TrainingChoi
         schedule=settings.schedule or default.schedule,
         warmup_steps=warmup,
         sampling=settings.sampling,
+        threads=settings.threads,
         precision=settings.precision,
         compile=settings.compile,
     )
@@ -194,7 +197,8 @@ class TrainingRun:
         )
         try:
             loop = self._loop(model, rows, folder, journal, progress)
-            loop.run()
+            with cpu_threads(self.choices.threads):
+                loop.run()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from augment.errors import AugmentError, InputError, IntegrityError
+from augment.errors import InputError, IntegrityError, did_you_mean
 from augment.garbage import Garbage, collect_garbage
-from augment.layout import BLESSED, LATEST, LOCK, MANIFEST, PINS, SEALS, VERSIONS, dataset_folder
+from augment.layout import BLESSED, LOCK, MANIFEST, PINS, SEALS, VERSIONS
 from augment.manifest import (
     Latest,
     Manifest,
@@ -271,13 +271,8 @@ def _change_pins(store: Store, name: str, version: str, keep: bool) -> str:
 
 def _existing(store: Store, name: str) -> Path:
     """The folder of a dataset that exists."""
-    try:
-        dataset = dataset_folder(store.root, name)
-    except InputError:
-        dataset = store.root / "datasets" / Path(name).name
-        if dataset.is_dir():
-            raise
-    if not (dataset / VERSIONS).is_dir():
-        resolve_version(dataset, None)  # says which names are known
-        raise AugmentError(f"{dataset / LATEST} points into a folder that is not there.")
-    return dataset
+    folder = store.root / "datasets"
+    known = [p.name for p in folder.glob("*") if (p / VERSIONS).is_dir()]
+    if name not in known:
+        raise InputError(f"there is no dataset '{name}' in {folder}{did_you_mean(name, known)}")
+    return folder / name

@@ -172,7 +172,8 @@ def run_case(kind: str, rows: int, folder: Path) -> dict[str, Any]:
 
 def plain_write_seconds(version: Path, target: Path) -> float:
     """What pyarrow takes to write and sync the very tables that were published, already in memory."""
-    tables = [(path.name + str(i), pq.read_table(path)) for i, path in enumerate(sorted(version.rglob("*-00000.parquet")))]
+    paths = sorted(version.rglob("*-00000.parquet"))
+    tables = [(f"{index}-{path.name}", pq.read_table(path)) for index, path in enumerate(paths)]
     target.mkdir()
     began = time.monotonic()
     for name, table in tables:

@@ -51,7 +51,13 @@ def apply_deployments(store: Path) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_FILE)]
     environment = {**os.environ, "AUGMENT_STORE": str(store), "PREFECT_LOGGING_LEVEL": "WARNING"}
     done = subprocess.run(
-        command, env=environment, cwd=PREFECT_FILE.parent.parent, capture_output=True, text=True, timeout=300, check=False
+        command,
+        env=environment,
+        cwd=PREFECT_FILE.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     if done.returncode != 0:
         sys.exit(f"the deployments of {PREFECT_FILE} were refused:\n{done.stdout}{done.stderr}")

@@ -35,7 +35,6 @@ def run_here(load: Callable[[], RunConfig], verbose: bool = False) -> Publicatio
         config = load()
         if server is not None:
             _refuse_placement(config)
-            os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"  # nobody could read them when the run is over
         from augment.store import Store
 
         Store.open(config.store)

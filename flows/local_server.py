@@ -192,10 +192,20 @@ def local_api() -> Iterator[LocalServer | None]:
         yield None
         return
     server = LocalServer()
-    os.environ["PREFECT_API_URL"] = server.url
-    os.environ["PREFECT_API_AUTH_STRING"] = f"augment:{server.password}"
+    settings = {
+        "PREFECT_API_URL": server.url,
+        "PREFECT_API_AUTH_STRING": f"augment:{server.password}",
+        "PREFECT_LOCAL_STORAGE_PATH": str(server.folder / "storage"),  # where Prefect keeps the errors of failed runs
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",  # nobody could read the logs when the run is over
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield server
     finally:
         server.stop()
-        del os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -76,9 +76,7 @@ class TerminalLines:
     ) -> None:
         self._paces.clear()
 
-    def __call__(
-        self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None
-    ) -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None) -> None:
         pace = self._paces.setdefault(stage, Pace())
         if pace.due(done, LINE_SECONDS, done >= total > 0):
             figures = pace.figures(total, unit, values)
@@ -108,9 +106,7 @@ class TerminalBars:
     ) -> None:
         self._progress.stop()
 
-    def __call__(
-        self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None
-    ) -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None) -> None:
         if stage not in self._bars:
             self._bars[stage] = self._progress.add_task(stage, total=total or None, figures="")
             self._paces[stage] = Pace()
@@ -136,9 +132,7 @@ class RunProgress:
         self._artifact: UUID | None = None
         self._artifact_pace = Pace()
 
-    def __call__(
-        self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None
-    ) -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None) -> None:
         """Say that ``done`` of ``total`` units of ``stage`` are finished."""
         with self._lock:
             if self._shown is not None:

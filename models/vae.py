@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -27,7 +27,23 @@ from models._heads import draw, negative_log_likelihood
 from models._nets import NetSize, default_width, make_decoder, make_encoder
 
 ACTIVE_VARIANCE = 0.01  # a latent whose posterior mean varies less over the rows carries nothing (arXiv:1509.00519)
+PRIOR_PACE = 4.0  # the means of a prior travel further than weights do; their steps are so much longer
 IMPORTANCE_CHUNK = 50  # importance samples decoded at once: bounds the memory, leaves the value alone
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian for each row: means and log-variances ``(B, latent)``."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The points that standard normal ``noise`` names, of the shape of ``noise``."""
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """``ln N(z)`` in nats without its constant, one latent at a time."""
+        return -0.5 * ((z - self.mean).square() * torch.exp(-self.log_variance) + self.log_variance)
 
 
 class Posterior(nn.Module):
@@ -37,15 +53,59 @@ class Posterior(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of a diagonal Gaussian; the variance stays within e^-12 and e^4."""
+    def forward(self, x: Tensor, y: Tensor) -> Gaussian:
+        """The posterior of each row; its variances stay within e^-12 and e^4."""
         mean, log_variance = self.net(x, y).float().chunk(2, dim=1)
-        return mean, log_variance.clamp(-12, 4)
+        return Gaussian(mean, log_variance.clamp(-12, 4))
 
 
-def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(0, I)) in nats for each latent, of the shape of ``mean``."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+class StandardPrior(nn.Module):
+    """p(z|y) = N(0, I), whatever the class."""
+
+    def __init__(self, num_classes: int, latent: int) -> None:
+        super().__init__()
+        self.latent = latent
+
+    def forward(self, y: Tensor) -> Gaussian:
+        """The prior of each row."""
+        zeros = torch.zeros(len(y), self.latent, device=y.device)
+        return Gaussian(zeros, zeros)
+
+    def penalty(self) -> Tensor | None:
+        """Nothing is learned, so nothing is held back."""
+        return None
+
+
+class ClassPrior(nn.Module):
+    """p(z|y) = N(mean_y, diag variance_y), learned; one more for rows without a label."""
+
+    def __init__(self, num_classes: int, latent: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.table = nn.Parameter(torch.zeros(num_classes + 1, 2 * latent))
+
+    def forward(self, y: Tensor) -> Gaussian:
+        """The prior of each row."""
+        return self._gaussian(self.table[torch.where(y < 0, self.num_classes, y)])
+
+    def penalty(self) -> Tensor:
+        """The sum over classes of KL(p(z|y) || N(0, I)), which keeps the prior of a class of few rows wide."""
+        prior = self._gaussian(self.table)
+        zeros = torch.zeros_like(prior.mean)
+        return kl_divergence(prior, Gaussian(zeros, zeros)).sum()
+
+    def _gaussian(self, rows: Tensor) -> Gaussian:
+        mean, log_variance = (PRIOR_PACE * rows).chunk(2, dim=1)
+        return Gaussian(mean, log_variance.clamp(-6, 2))
+
+
+PRIORS = {"standard": StandardPrior, "per_class": ClassPrior}
+
+
+def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
+    """KL(q || p) in nats for each latent, ``(B, latent)``."""
+    ratio = q.log_variance - p.log_variance
+    return 0.5 * (ratio.exp() + (q.mean - p.mean).square() * torch.exp(-p.log_variance) - 1 - ratio)
 
 
 def free_bits_penalty(kl: Tensor, free_bits: float) -> Tensor:
@@ -68,11 +128,15 @@ class VariationalAutoencoder(GenerativeModel):
         latent: int,
         beta: float = 1.0,
         free_bits: float = 0.0,
+        prior: Literal["standard", "per_class"] = "standard",
+        prior_weight: float = 0.001,
         optimiser: OptimiserConfig | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.latent = latent
+        self.prior_weight = prior_weight
+        self.prior = PRIORS[prior](spec.num_classes, latent)
         self.beta = beta
         self.free_bits = free_bits
         self.optimiser = optimiser or OptimiserConfig()
@@ -87,27 +151,30 @@ class VariationalAutoencoder(GenerativeModel):
         ]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        mean, log_variance = self.posterior(batch.x, batch.y)
-        z = mean + torch.exp(0.5 * log_variance) * _noise(mean.shape, generator, mean.device)
+        posterior = self.posterior(batch.x, batch.y)
+        z = posterior.at(_noise(posterior.mean.shape, generator, posterior.mean.device))
         nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x).mean()
-        kl = kl_to_standard_normal(mean, log_variance)
-        active = (mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
+        kl = kl_divergence(posterior, self.prior(batch.y))
+        active = (posterior.mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
         loss = nll + self.beta * free_bits_penalty(kl, self.free_bits)
+        penalty = self.prior.penalty()
+        if penalty is not None:
+            loss = loss + self.prior_weight * penalty
         return {"loss": loss, "nll": nll.detach(), "kl": kl.detach().sum(1).mean(), "active_units": active}
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)``: z from the prior, its spread scaled by ``temperature``, decoded and drawn."""
-        z = temperature * _noise((len(labels), self.latent), generator, labels.device)
+        z = self.prior(labels).at(temperature * _noise((len(labels), self.latent), generator, labels.device))
         return draw(self.spec, self.decoder(z, labels), generator, temperature)
 
     @torch.no_grad()
     def elbo(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """The evidence lower bound in nats, shape ``(B,)``: one draw of z, KL in closed form; no beta, no free bits."""
-        mean, log_variance = self.posterior(batch.x, batch.y)
-        z = mean + torch.exp(0.5 * log_variance) * _noise(mean.shape, generator, mean.device)
+        posterior = self.posterior(batch.x, batch.y)
+        z = posterior.at(_noise(posterior.mean.shape, generator, posterior.mean.device))
         nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x)
-        return -nll - kl_to_standard_normal(mean, log_variance).sum(1)
+        return -nll - kl_divergence(posterior, self.prior(batch.y)).sum(1)
 
     @torch.no_grad()
     def iwae(self, batch: Batch, generator: torch.Generator, importance_samples: int) -> Tensor:
@@ -115,14 +182,12 @@ class VariationalAutoencoder(GenerativeModel):
 
         The samples are decoded in chunks and their weights summed as a running log-sum-exp.
         """
-        mean, log_variance = self.posterior(batch.x, batch.y)
-        total = torch.full((len(batch.y),), -torch.inf, device=mean.device)
+        posterior, prior = self.posterior(batch.x, batch.y), self.prior(batch.y)
+        total = torch.full((len(batch.y),), -torch.inf, device=batch.y.device)
         for first in range(0, importance_samples, IMPORTANCE_CHUNK):
             count = min(IMPORTANCE_CHUNK, importance_samples - first)
-            noise = _noise((count, *mean.shape), generator, mean.device)
-            z = mean + torch.exp(0.5 * log_variance) * noise
-            # ln p(z) - ln q(z|x): the constants of the two Gaussians cancel
-            log_ratio = 0.5 * (noise.square() + log_variance - z.square()).sum(2)
+            z = posterior.at(_noise((count, *posterior.mean.shape), generator, batch.y.device))
+            log_ratio = (prior.log_density(z) - posterior.log_density(z)).sum(2)  # the constants cancel
             raw = self.decoder(z.flatten(0, 1), batch.y.repeat(count))
             nll = negative_log_likelihood(self.spec, raw, batch.x.repeat(count, *[1] * (batch.x.dim() - 1)))
             weights = (log_ratio - nll.reshape(count, -1)).logsumexp(0)
@@ -152,6 +217,10 @@ class VaeConfig(ModelConfig):
     dropout: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False, description="Share of hidden values left out.")
     beta: float = Field(1.5, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
     free_bits: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="Nats of KL a latent has for free.")
+    prior: Literal["standard", "per_class"] = Field("per_class", description="p(z|y): N(0, I), or learned for each class.")
+    prior_weight: float = Field(
+        0.001, ge=0, le=1000, allow_inf_nan=False, description="How strongly learned priors are held near N(0, I)."
+    )
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )
@@ -170,5 +239,6 @@ class VaeConfig(ModelConfig):
             encoder = make_encoder(spec, 2 * latent, size)
             decoder = make_decoder(spec, latent, size)
         return VariationalAutoencoder(
-            spec, encoder, decoder, latent=latent, beta=self.beta, free_bits=self.free_bits, optimiser=self.optimiser
+            spec, encoder, decoder, latent=latent, beta=self.beta, free_bits=self.free_bits,
+            prior=self.prior, prior_weight=self.prior_weight, optimiser=self.optimiser,
         )

@@ -75,9 +75,7 @@ def seen_by_readers(stages: Stages) -> dict[str, Any]:
         "rows": opened.arrow().num_rows,
         "data": str(hash(json.dumps(parquet, sort_keys=True))),
         "versions": [v.version for v in list_versions(stages.store, "animals")],
-        "intact": all(
-            verify(stages.store, "animals", v.version).ok for v in list_versions(stages.store, "animals")
-        ),
+        "intact": all(verify(stages.store, "animals", v.version).ok for v in list_versions(stages.store, "animals")),
         "left": [p.name for p in (dataset / STAGING).glob("*")],
     }
 

@@ -60,7 +60,7 @@ def table_columns(schema: DatasetSchema, labels: Sequence[Any], seed: int, synth
             {"bytes": encode_png(rng.integers(0, 256, size=(6, 5), dtype=np.uint8)), "path": None} for _ in range(rows)
         ],
     }
-    return {c.name: list(labels) if c.name == schema.label else made[c.name] for c in schema.columns}
+    return {c.name: list(labels) if c.name == schema.label else made.get(c.name, made["note"]) for c in schema.columns}
 
 
 def hashes(columns: Columns, prefix: str) -> list[str]:
@@ -108,7 +108,13 @@ def small_report(folder: Path, **facts: Any) -> None:
 
 def gate(name: str, passed: bool | None = True, value: float | None = 0.0) -> GateResult:
     return GateResult(
-        gate=name, value=value, floor=None, limit=1.0, severity="critical", passed=passed, sentence=f"{name} was judged."
+        gate=name,
+        value=value,
+        floor=None,
+        limit=1.0,
+        severity="critical",
+        passed=passed,
+        sentence=f"{name} was judged.",
     )
 
 
@@ -208,7 +214,9 @@ def write_stages(
     model_ref = store.write("train", tag, model)
     shards, judged = [], []
     for number, labels in enumerate(drawn):
-        shard = store.write("generate", f"{tag}{number}", _write_shard(schema, labels, model_ref.sha256[:12], 0, number))
+        shard = store.write(
+            "generate", f"{tag}{number}", _write_shard(schema, labels, model_ref.sha256[:12], 0, number)
+        )
         judgement = _write_judgement(store.path(shard), {1} if number == 0 else set())
         shards.append(shard)
         judged.append(store.write("judge", f"{tag}{number}", judgement))

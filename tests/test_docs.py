@@ -63,7 +63,9 @@ def test_the_readme_followed_literally_publishes_and_reads(tmp_path: Path) -> No
     }
     for line in shell_lines():
         if line.startswith("augment "):
-            done = subprocess.run(line.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                line.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
             assert done.returncode == 0, f"{line}: {done.stderr[-2000:]}"
     code = "import datasets, duckdb, pandas\nfrom augment import load_dataset\n"
     code += "version = str(load_dataset('store/datasets/wine').path)\n"

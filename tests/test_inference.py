@@ -141,7 +141,7 @@ def test_declared_kinds_go_first() -> None:
         (("a", "1"), "integer", "declared integer"),
         (("1.5", "1"), "integer", "declared integer"),
         (("a", "1"), "numeric", "declared numeric"),
-        (("a", "b", "c"), "boolean", "3 different values"),
+        (("a", "b", "c"), "boolean", "more than two different values"),
         (("a", "b"), "image", "declared image"),
     ],
 )
@@ -166,6 +166,12 @@ def test_numbers_that_are_not_finite_are_refused_with_column_and_row(bad: str) -
 def test_large_integers_survive() -> None:
     values = ["9007199254740993", "-9223372036854775808", "9223372036854775807", None] * 3
     assert conformed(pa.array(values)) == [None if v is None else int(v) for v in values]
+
+
+def test_blanks_around_numbers_are_no_part_of_them() -> None:
+    assert conformed(pa.array([" 1", "2 ", " 30 "] * 3)) == [1, 2, 30] * 3
+    assert conformed(pa.array([" 1.5", "2 ", " 30 "] * 3)) == [1.5, 2.0, 30.0] * 3
+    assert conformed(pa.array([" true", "false"] * 5)) == [" true", "false"] * 5
 
 
 def test_codes_and_overflowing_integers_survive_as_text() -> None:

@@ -82,4 +82,4 @@ def test_a_plan_is_described_with_reasons_and_warnings(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert record.synthetic_rows == 5
     assert "no synthetic rows of 1, 2" in record.warnings[0]
-    assert "3 rows have no label" in record.warnings[1]
+    assert "weight 0: 3" in record.warnings[1]

@@ -212,7 +212,7 @@ def test_an_altered_version_is_not_called_unchanged(stages: Stages) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
-    with pytest.raises(IntegrityError, match="altered: data/synthetic/train-00000.parquet"):
+    with pytest.raises(IntegrityError, match=r"altered: data/synthetic/train-00000\.parquet"):
         stages.publish(run_id="two")
 
 

@@ -142,7 +142,14 @@ def test_given_parts_are_kept_and_what_repeats_test_rows_is_left_out() -> None:
     facts = facts_of(y, contents=[1, 2, 3, 4, 5, 6, 3], given_parts=given_parts)
     parts, notes = split_rows(facts, SplitSection(column="part"), schema_of(2), 1, "rows.csv")
     assert parts.tolist() == [*given_parts[:6], DROPPED]
-    assert notes == ["1 rows of rows.csv are left out, because rows of the test or validation part repeat them"]
+    assert notes == ["rows of rows.csv left out because the test or validation part repeats them: 1"]
+
+
+def test_given_test_rows_without_a_label_are_left_out_aloud() -> None:
+    facts = facts_of([0, 0, 0, 1, 1, -1, -1], given_parts=[TRAIN, TRAIN, TEST, TRAIN, TEST, TEST, TRAIN])
+    parts, notes = split_rows(facts, SplitSection(column="part"), schema_of(2), 1, "rows.csv")
+    assert parts.tolist() == [TRAIN, TRAIN, TEST, TRAIN, TEST, DROPPED, TRAIN]
+    assert notes == ["rows of rows.csv left out of validation and test because they have no label: 1"]
 
 
 def test_a_test_part_of_its_own_is_the_whole_test() -> None:
@@ -154,7 +161,7 @@ def test_a_test_part_of_its_own_is_the_whole_test() -> None:
     assert np.flatnonzero(parts == TEST).tolist() == [100, 101, 102, 103]
     assert np.flatnonzero(parts == DROPPED).tolist() == [7]
     assert (parts == VALIDATION).sum() == 10
-    assert "1 rows" in notes[0]
+    assert notes[0].endswith("repeats them: 1")
 
 
 def test_train_per_class_cuts_train_only() -> None:

@@ -134,7 +134,10 @@ def test_a_resumable_folder_is_given_to_the_next_call(store: Store) -> None:
 
 def write_killed(root: Path, number: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(WRITER), str(root), str(number)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(WRITER), str(root), str(number)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -200,7 +203,8 @@ def test_a_text_is_replaced_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "said"), [("s3://bucket/store", "not a folder"), ("store", "relative path"), ("/proc/store", "cannot be")]
+    ("location", "said"),
+    [("s3://bucket/store", "not a folder"), ("store", "relative path"), ("/proc/store", "cannot be")],
 )
 def test_a_store_that_cannot_be_used_is_refused(location: str, said: str) -> None:
     with pytest.raises(InputError, match=said):

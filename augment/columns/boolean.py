@@ -35,10 +35,10 @@ class Boolean(ColumnKind):
     @classmethod
     def storage(cls, summary: ColumnSummary) -> tuple[StorageType, int | None]:
         """The values' own type: a declared column may say yes and no, or 1 and 0."""
-        if summary.num_distinct > 2:
+        if summary.family in ("image", "time") or summary.num_distinct > 2:
             raise InputError(
-                f"the column '{summary.name}' of {summary.where} is declared boolean and holds "
-                f"{summary.num_distinct} different values; declare it categorical."
+                f"the column '{summary.name}' of {summary.where} is declared boolean and holds more than two different "
+                "values; declare it categorical or ignore."
             )
         return natural_type(summary), None
 

@@ -32,7 +32,7 @@ class Numeric(ColumnKind):
             return None
         if not summary.decimals:
             return "it holds numbers" if summary.decimals is None else "it holds whole numbers as floating point"
-        return f"it holds numbers with up to {summary.decimals} decimals"
+        return f"it holds numbers with up to {summary.decimals} decimal{'s' * (summary.decimals != 1)}"
 
     @classmethod
     def storage(cls, summary: ColumnSummary) -> tuple[StorageType, int | None]:

@@ -97,7 +97,7 @@ class Source(BaseModel, ABC):
             InputError: a file is absent or unreadable.
         """
 
-    def file_name(self, path: Path) -> str:  # noqa: ARG002 - for those that override it
+    def file_name(self, path: Path) -> str:
         """What of a file's path is data itself, such as the class that its folder is named after; mostly nothing."""
         return ""
 
