@@ -23,7 +23,7 @@ from augment.progress import Progress
 from augment.schema import DatasetSchema, class_name
 from augment.weights import Weights, class_indices, class_weights, row_weights
 
-GROUP_ROWS = (1_000, 100_000)  # the least and the most rows of a row group; small ones take half as long again to write
+GROUP_ROWS = (1_000, 50_000)  # the least and the most rows of a row group; many small ones are slow to write
 GROUP_BYTES = 16 * 2**20  # of Arrow memory in a row group, between those
 FILE_BYTES = 2**30  # of Arrow memory; what is beyond begins the next file
 COMPRESSION = ("zstd", 1)

@@ -7,6 +7,7 @@ This is the one place where validation tells kinds apart.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,13 @@ class Profile(ABC):
 
     values_may_repeat: ClassVar[bool] = True  # whether two equal values are no sign of a copy
 
+    def resolutions(self, values: pa.Array, decimals: int | None) -> dict[str, float]:
+        """The step of the grid on which each measure lives, by its suffix; a measure without one is absent.
+
+        ``decimals`` are those that the column is written with.
+        """
+        return {}
+
     def learn(self, chunks: Iterable[pa.Array]) -> Traits:
         """What the training rows' values have in common; all values are given, in chunks."""
         return {"nullable": any(chunk.null_count for chunk in chunks)}
@@ -57,6 +65,12 @@ class Profile(ABC):
 
 class Numbers(Profile):
     """Numeric and integer columns: the number is its own measure, missing is NaN."""
+
+    def resolutions(self, values: pa.Array, decimals: int | None) -> dict[str, float]:
+        """One unit of the last decimal; one for whole numbers."""
+        if pa.types.is_integer(values.type):
+            return {"": 1.0}
+        return {} if decimals is None else {"": 10.0**-decimals}
 
     def inspect(self, values: pa.Array, traits: Traits | None) -> Inspection:
         """The numbers; a fault where one is infinite, NaN, or missing against the training rows' habit."""
@@ -92,6 +106,14 @@ class Images(Profile):
     """Encoded images: ten measures of the grey picture, NaN where a picture cannot be read."""
 
     values_may_repeat: ClassVar[bool] = False
+
+    def resolutions(self, values: pa.Array, decimals: int | None) -> dict[str, float]:
+        """Those of :func:`image_resolutions` for the first image that can be read; ingest lets in no other size."""
+        for encoded in _bytes(values):
+            if encoded and _can_be_read(encoded):
+                height, width = decode_image(encoded, "of a real row").shape[:2]
+                return image_resolutions(height, width)
+        return {}
 
     def learn(self, chunks: Iterable[pa.Array]) -> Traits:
         """Whether images are missing, and the headers (width, height, bit depth, colour type) that occur."""
@@ -187,6 +209,31 @@ def image_measures(pictures: NDArray[np.uint8]) -> Measures:
     }
 
 
+def image_resolutions(height: int, width: int) -> dict[str, float]:
+    """The step of each measure of an image's grid, by name; sharpness has none.
+
+    One grey level for what is counted in grey levels, the share of one pixel for the foreground, one pixel's way for
+    the centre, and for the entropy what one pixel adds to it when it alone leaves the level of all others.
+    """
+    pixels = height * width
+    levels = dict.fromkeys(("mean", "std", "p05", "p95", "border_mean", "chroma"), 1.0)
+    return {
+        **levels,
+        "fg_fraction": 1 / pixels,
+        "entropy": _entropy_of_one(pixels),
+        "centroid_dx": 1 / max(1, width - 1),
+        "centroid_dy": 1 / max(1, height - 1),
+    }
+
+
+def _entropy_of_one(pixels: int) -> float:
+    """The entropy in bits of an image of two grey levels, one of which a single pixel has."""
+    if pixels == 1:
+        return 0.0
+    share = 1 / pixels
+    return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+
+
 def _laplacian(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """The five-point Laplacian of images ``(B, H, W)``, edges repeated outwards, so that any size has one."""
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
@@ -226,14 +273,32 @@ def profile(
     measures: Measures = {}
     faults: dict[str, Faults] = {}
     for column in schema.features:
-        values = rows.column(column.name)
-        if isinstance(values, pa.ChunkedArray):
-            values = values.combine_chunks()
+        values = _whole(rows.column(column.name))
         found = PROFILES[column.kind].inspect(values, None if traits is None else traits[column.name])
         for suffix, numbers in found.measures.items():
-            measures[f"feature.{column.name}" + (f".{suffix}" if suffix else "")] = numbers
+            measures[feature_name(column.name, suffix)] = numbers
         faults[column.name] = found.faults
     return pd.DataFrame(measures, index=pd.RangeIndex(rows.num_rows)), faults
+
+
+def resolutions(rows: pa.RecordBatch | pa.Table, schema: DatasetSchema) -> dict[str, float]:
+    """The step of the grid on which each feature of :func:`profile` lives; a feature without one is absent."""
+    return {
+        feature_name(column.name, suffix): step
+        for column in schema.features
+        for suffix, step in PROFILES[column.kind]
+        .resolutions(_whole(rows.column(column.name)), column.decimals)
+        .items()
+    }
+
+
+def feature_name(column: str, suffix: str) -> str:
+    """What the measure ``suffix`` of a column is called in a table of features."""
+    return f"feature.{column}" + (f".{suffix}" if suffix else "")
+
+
+def _whole(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def _missing(values: pa.Array) -> NDArray[np.bool_]:

@@ -193,7 +193,7 @@ class _Stage:
             schema=manifest.dataset_schema,
             gates=manifest.gates,
             counts={n: {**c, "requested": requested.get(n, c["synthetic"])} for n, c in manifest.rows.items()},
-            lineage={k: v for k, v in self.lineage.items() if k not in ("config", "artifacts")},
+            lineage={name: value for name, value in self.lineage.items() if name != "config"},
             metrics_path=self.model / "metrics.jsonl",
             rejects_path=self.folder / REJECTS,
             config=self.context.config,

@@ -88,8 +88,8 @@ def automations(client: SyncPrefectClient) -> list[Automation]:
         ),
         Automation(
             name="augment: a crashed run is taken up again",
-            description=f"A new run with the same config goes on from the last checkpoint. Only runs tagged {RESUME_TAG}; "
-            "the new run does not have the tag, so that what always crashes does not come back for ever.",
+            description="A new run with the same config goes on from the last checkpoint. Only for runs tagged "
+            f"{RESUME_TAG}; the new run is not, so that what always crashes does not come back for ever.",
             trigger=EventTrigger(
                 expect={"prefect.flow-run.Crashed"},
                 match={"prefect.resource.id": ["prefect.flow-run.*"]},

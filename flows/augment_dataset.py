@@ -39,7 +39,8 @@ def augment_dataset(config: RunConfig) -> State[Publication]:
         wanted = tasks.rows_to_draw(config, real)
         shards, judged = draw(config, run, real, model, reference, wanted)
         audit = run.keep(tasks.conclude(config, real, reference, model, wanted, shards, judged))
-        publication = run.ended(tasks.publish(config, real, model, shards, judged, audit, run.context))
+        context = run.context.model_copy(update={"requested": wanted, "artifacts": (reference,)})
+        publication = run.ended(tasks.publish(config, real, model, shards, judged, audit, context))
     announce(publication)
     return final_state(publication)
 
@@ -60,7 +61,7 @@ def draw(
     return shards, judged
 
 
-class Refusal(NotBlessedError):
+class RefusalError(NotBlessedError):
     """A refusal as Prefect keeps it with the run's state; ``publication`` says what was refused."""
 
     def __init__(self, publication: Publication) -> None:
@@ -72,7 +73,7 @@ class Refusal(NotBlessedError):
 def final_state(publication: Publication) -> State[Any]:
     """How Prefect shows a publication: a refusal is Failed, and nobody tries it again."""
     if publication.status == "refused":
-        refusal = Refusal(publication)
+        refusal = RefusalError(publication)
         return Failed(name="NotBlessed", message=str(refusal), data=refusal)
     name = "Unchanged" if publication.status == "unchanged" else "Completed"
     return Completed(name=name, message=f"{publication.dataset} {publication.version}", data=publication)

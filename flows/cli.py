@@ -126,7 +126,7 @@ def plan(
     set_: Settings = None,
     store: RunStore = None,
     json: Json = False,
-    verbose: Verbose = False,
+    verbose: Verbose = False,  # noqa: ARG001  (its callback remembers it)
 ) -> None:
     """Check everything and show what would be made and what it would cost; nothing is trained."""
     from augment.runfile import load_run_config

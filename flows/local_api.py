@@ -27,12 +27,22 @@ STALE_SECONDS = 60.0  # a run folder this young may not hold its lock yet
 PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; where there is no prctl the pipe alone does it."""
+def end_with_parent(parent: int, folder: Path) -> None:
+    """End this process when its parent's thread does, in case something else still holds the pipe.
+
+    Linux only; elsewhere the pipe alone does it.
+    """
+    signal.signal(signal.SIGUSR1, lambda *_: leave(folder))
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call above
-        os._exit(1)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() != parent:  # it ended before the call above
+        leave(folder)
+
+
+def leave(folder: Path) -> None:
+    """Remove ``folder`` and end the process at once: the server has nothing to save, its database is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
 
 
 def listen() -> socket.socket:
@@ -113,7 +123,7 @@ def serve_or_exit(listener: socket.socket, folder: Path) -> None:
     """Run :func:`serve` and end the process when it returns or fails; the reason goes to standard error."""
     try:
         serve(listener, folder)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  (whatever ends the server ends the process)
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -124,7 +134,7 @@ def main(folder: Path, parent: int) -> None:
     """Serve from ``folder`` until standard input closes, then remove it and end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    die_with_parent(parent)
+    end_with_parent(parent, folder)
     folder.mkdir(parents=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -133,8 +143,7 @@ def main(folder: Path, parent: int) -> None:
         sweep(folder.parent)
         threading.Thread(target=serve_or_exit, args=(listener, folder), daemon=True).start()
         sys.stdin.read()
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(0)  # the server has nothing to save: its database is gone
+        leave(folder)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from augment.errors import AugmentError, InputError
 from flows.local_server import local_api, silence_telemetry
@@ -69,15 +69,17 @@ def _refuse_placement(config: RunConfig) -> None:
             )
 
 
-def _outcome(state: State[Publication]) -> Publication:
+def _outcome(state: State[Any]) -> Publication:
     """What the flow returned, or the error that ended it."""
-    from flows.augment_dataset import Refusal
+    from augment.publishing import Publication
+    from flows.augment_dataset import RefusalError
 
     result = state.result(raise_on_failure=False)
-    if isinstance(result, Refusal):
+    if isinstance(result, RefusalError):
         return result.publication
     if isinstance(result, BaseException):
         raise result
     if result is None:
         raise AugmentError(f"the run ended as {state.name} ({state.message}).")
+    assert isinstance(result, Publication)
     return result

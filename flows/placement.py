@@ -114,7 +114,7 @@ def cancel_children(parent: UUID | None) -> None:
                 client.set_flow_run_state(child.id, Cancelling(message="The run that waited for it has ended."))
 
 
-def cancel_children_of(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+def cancel_children_of(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """The hook of a parent that was cancelled or crashed; the worker calls it when the run's process is gone."""
     cancel_children(flow_run.id)
 

@@ -10,7 +10,9 @@ from flows.printing import print_table
 
 
 def describe_run(config: RunConfig) -> dict[str, Any]:
-    """The plan of a run as plain values. The source is read and encoded, which a run then need not do; nothing is trained.
+    """The plan of a run as plain values; nothing is trained.
+
+    The source is read and encoded, which a run then need not do.
 
     Raises:
         InputError: the source, the split, the plan or the model do not fit together.

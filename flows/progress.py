@@ -77,6 +77,7 @@ class TerminalLines:
         self._paces.clear()
 
     def __call__(self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None) -> None:
+        """Show that ``done`` of ``total`` units of ``stage`` are finished."""
         pace = self._paces.setdefault(stage, Pace())
         if pace.due(done, LINE_SECONDS, done >= total > 0):
             figures = pace.figures(total, unit, values)
@@ -107,6 +108,7 @@ class TerminalBars:
         self._progress.stop()
 
     def __call__(self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None) -> None:
+        """Show that ``done`` of ``total`` units of ``stage`` are finished."""
         if stage not in self._bars:
             self._bars[stage] = self._progress.add_task(stage, total=total or None, figures="")
             self._paces[stage] = Pace()

@@ -26,7 +26,7 @@ R = TypeVar("R")
 NOT_MENDED_BY_WAITING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def storage_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+def storage_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
     """Whether a task failed by an error of a disk or network, which may be gone the next time."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, OSError) and not isinstance(error, NOT_MENDED_BY_WAITING)

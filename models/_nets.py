@@ -206,7 +206,7 @@ class GridDecoder(nn.Module):
         condition = size.embedding + inputs
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
         self.first = nn.Linear(condition, channels[-1] * math.prod(sides[-1]))
-        self.up = nn.ModuleList(nn.Conv2d(after, before, 3, padding=1) for before, after in pairwise(channels))
+        self.up = nn.ModuleList(nn.Conv2d(after, before, 1) for before, after in pairwise(channels))
         self.blocks = _stage_blocks(channels, condition, size)
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
         outputs = pixels * outputs_per_value(spec.spans[0])
@@ -221,7 +221,7 @@ class GridDecoder(nn.Module):
             for block in self.blocks[i]:  # type: ignore[attr-defined]
                 h = block(h, condition)
             if i:
-                h = self.up[i - 1](functional.interpolate(h, size=self.stages.sides[i - 1], mode="nearest"))
+                h = functional.interpolate(self.up[i - 1](h), size=self.stages.sides[i - 1], mode="nearest")
         raw = self.shuffle(self.last(functional.silu(self.norm(h))))
         out: Tensor = raw[:, :, : self.height, : self.width].flatten(1)
         return out

@@ -34,7 +34,7 @@ def complaint(folder: Path, text: str, *overrides: str) -> str:
 def test_without_a_file_the_packaged_example_is_read() -> None:
     config = load_run_config(None)
     assert config.name == "digits-scarce"
-    assert config.split.train_per_class == {name: 10 for name in "13579"}
+    assert config.split.train_per_class == dict.fromkeys("13579", 10)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

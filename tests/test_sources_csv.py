@@ -154,13 +154,13 @@ def test_a_quote_that_is_not_closed_is_refused(tmp_path: Path, content: str) -> 
     "content", ["a,b\n1,{}\n1,2\n", "a{},b\n1,2\n", 'a,b\n1,"{}\n'], ids=["row", "header", "quoted"]
 )
 def test_an_absurdly_long_row_is_refused_in_bounded_memory(tmp_path: Path, content: str) -> None:
-    read = source(tmp_path, content.format("x" * 16 * _text.ROW_BYTES))
+    read = source(tmp_path, content.format("x" * 64 * _text.ROW_BYTES))
     tracemalloc.start()
     sentence = refusal(read)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "row of more than 4 MiB" in sentence or "quoted field" in sentence
-    assert peak < 10 * _text.ROW_BYTES
+    assert peak < 48 * _text.ROW_BYTES  # pyarrow reads 32 blocks ahead
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from augment.checks._contract import (
     share,
 )
 from augment.checks._real import RealRows
+from augment.features import resolutions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 class SampleQuality(Check):
     """Refuses a set in which some feature is out of range too often.
 
-    The range of a feature is [0.1 %, 99.9 %] of the training rows, widened by a tenth of its length on each side. The
+    The range of a feature is [0.1 %, 99.9 %] of the training rows, widened on each side by a tenth of its length, and
+    at least by one step of the grid on which the feature lives: a pixel, a grey level, the last decimal. The real rows
+    may agree more closely than that grid can tell (MNIST's digits are moved until their centres of mass agree to half
+    a pixel), and what differs by one step from rows that all agree is not of poor quality. The
     limit is 99 %, or what held-out real rows reach themselves where that is less: a feature with heavy tails, or few
     training rows to measure it on, must not fail real data. Missing values are not judged here but by structure.
     """
@@ -51,7 +56,9 @@ class SampleQuality(Check):
 
     def learn(self, real: RealRows, folder: Path) -> Figures:
         """The range of each feature, and the smallest share of held-out real rows inside one."""
-        ranges = self._ranges(real.train_features)
+        first = next(real.batches("train"), None)
+        steps = {} if first is None else resolutions(first, real.schema)
+        ranges = self._ranges(real.train_features, steps)
         held_out = real.held_out_features
         shares = []
         for feature, (low, high) in ranges.items():
@@ -97,8 +104,8 @@ class SampleQuality(Check):
             set_expectations=bounded("sample_quality.inside_share", limit, None),
         )
 
-    def _ranges(self, features: pd.DataFrame) -> dict[str, tuple[float, float]]:
-        """The widened range of each feature that has a value at all."""
+    def _ranges(self, features: pd.DataFrame, steps: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+        """The widened range of each feature that has a value at all; ``steps`` are those of the features' grids."""
         ranges = {}
         for feature in features.columns:
             values = features[feature].dropna().to_numpy()
@@ -107,7 +114,8 @@ class SampleQuality(Check):
                 continue
             low, high = (float(q) for q in np.quantile(values, [self.tail, 1 - self.tail]))
             # A constant keeps a range as wide as its rounding error.
-            room = max(self.widen * (high - low), 1e-9 * max(abs(low), abs(high)))
+            rounding = 1e-9 * max(abs(low), abs(high))
+            room = max(self.widen * (high - low), steps.get(str(feature), 0.0), rounding)
             ranges[str(feature)] = (low - room, high + room)
         return ranges
 

@@ -1,0 +1,90 @@
+"""Processes that a test starts and ends by itself, each in its own folder and with its own Prefect home."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+POLL_SECONDS = 0.2
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """The environment of a process that knows no Prefect but the one in ``home``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**kept, "PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+def augment(*arguments: str | Path) -> list[str]:
+    """The command line of ``augment`` with these arguments."""
+    return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+
+
+def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
+    """Return as soon as ``holds()`` is true.
+
+    Raises:
+        AssertionError: it was not within ``seconds``.
+    """
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
+        time.sleep(POLL_SECONDS)
+
+
+def children(pid: int) -> list[int]:
+    """The living child processes of ``pid``."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(status.parent.name))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The living processes below ``pid``."""
+    return [p for child in children(pid) for p in (child, *descendants(child))]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not yet waited for does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that writes to ``log`` and is ended, with what it started, when the block ends."""
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=log.parent, text=True)
+        try:
+            yield process
+        finally:
+            below = descendants(process.pid)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+            for pid in [process.pid, *below]:
+                if is_alive(pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            process.wait(10)
