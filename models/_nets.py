@@ -247,8 +247,17 @@ def make_decoder(spec: TensorSpec, inputs: int, size: NetSize) -> nn.Module:
     return (GridDecoder if spec.form == "grid" else VectorDecoder)(spec, inputs, size)
 
 
-def default_width(spec: TensorSpec) -> int:
+class DefaultSize(NamedTuple):
+    """What suits the form of a row: the net's width and dropout, and how far from the mean latents are drawn."""
+
+    width: int
+    dropout: float
+    spread: float
+
+
+def default_size(spec: TensorSpec) -> DefaultSize:
     """Hidden units for a vector; channels of the first stage for a grid, fewer where it has few pixels."""
     if spec.form == "vector":
-        return 128
-    return 16 if max(spec.shape[1:]) <= LARGEST_WORKING_SIDE // 2 else 32
+        return DefaultSize(width=128, dropout=0.3, spread=1.0)
+    small = max(spec.shape[1:]) <= LARGEST_WORKING_SIDE // 2
+    return DefaultSize(width=16 if small else 24, dropout=0.0, spread=0.7)

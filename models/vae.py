@@ -24,7 +24,7 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._heads import draw, negative_log_likelihood
-from models._nets import NetSize, default_width, make_decoder, make_encoder
+from models._nets import NetSize, default_size, make_decoder, make_encoder
 
 ACTIVE_VARIANCE = 0.01  # a latent whose posterior mean varies less over the rows carries nothing (arXiv:1509.00519)
 PRIOR_PACE = 4.0  # the means of a prior travel further than weights do; their steps are so much longer
@@ -59,37 +59,31 @@ class Posterior(nn.Module):
         return Gaussian(mean, log_variance.clamp(-12, 4))
 
 
-class StandardPrior(nn.Module):
-    """p(z|y) = N(0, I), whatever the class."""
+class Prior(nn.Module):
+    """p(z|y) = N(mean_y, diag variance_y), where rows without a label have one of their own.
 
-    def __init__(self, num_classes: int, latent: int) -> None:
-        super().__init__()
-        self.latent = latent
+    ``learned`` says whether means and variances are parameters; else, and before training, all are N(0, I). Of a
+    class of few rows the posteriors do not fill N(0, I), and a draw from where there are none decodes to a torn row or
+    to one of another class; a learned prior is where they are.
+    """
 
-    def forward(self, y: Tensor) -> Gaussian:
-        """The prior of each row."""
-        zeros = torch.zeros(len(y), self.latent, device=y.device)
-        return Gaussian(zeros, zeros)
+    table: Tensor
 
-    def penalty(self) -> Tensor | None:
-        """Nothing is learned, so nothing is held back."""
-        return None
-
-
-class ClassPrior(nn.Module):
-    """p(z|y) = N(mean_y, diag variance_y), learned; one more for rows without a label."""
-
-    def __init__(self, num_classes: int, latent: int) -> None:
+    def __init__(self, num_classes: int, latent: int, *, learned: bool) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.table = nn.Parameter(torch.zeros(num_classes + 1, 2 * latent))
+        table = torch.zeros(num_classes + 1, 2 * latent)
+        if learned:
+            self.table = nn.Parameter(table)
+        else:
+            self.register_buffer("table", table, persistent=False)
 
     def forward(self, y: Tensor) -> Gaussian:
         """The prior of each row."""
         return self._gaussian(self.table[torch.where(y < 0, self.num_classes, y)])
 
-    def penalty(self) -> Tensor:
-        """The sum over classes of KL(p(z|y) || N(0, I)), which keeps the prior of a class of few rows wide."""
+    def divergence(self) -> Tensor:
+        """The sum over all classes of KL(p(z|y) || N(0, I)) in nats."""
         prior = self._gaussian(self.table)
         zeros = torch.zeros_like(prior.mean)
         return kl_divergence(prior, Gaussian(zeros, zeros)).sum()
@@ -97,9 +91,6 @@ class ClassPrior(nn.Module):
     def _gaussian(self, rows: Tensor) -> Gaussian:
         mean, log_variance = (PRIOR_PACE * rows).chunk(2, dim=1)
         return Gaussian(mean, log_variance.clamp(-6, 2))
-
-
-PRIORS = {"standard": StandardPrior, "per_class": ClassPrior}
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
@@ -117,7 +108,12 @@ def free_bits_penalty(kl: Tensor, free_bits: float) -> Tensor:
 
 
 class VariationalAutoencoder(GenerativeModel):
-    """p(x|y) = E p(x|z, y) over z ~ N(0, I), bounded through q(z|x, y)."""
+    """p(x|y) = E p(x|z, y) over z ~ p(z|y), bounded through q(z|x, y).
+
+    ``prior_weight`` holds a learned prior near N(0, I), as if so large a share of all rows were spread evenly over the
+    classes and had N(0, I) as their posterior: scarce classes are held most. ``spread`` scales the deviations of z
+    from the prior's mean in :meth:`sample`, and there alone.
+    """
 
     def __init__(
         self,
@@ -128,23 +124,25 @@ class VariationalAutoencoder(GenerativeModel):
         latent: int,
         beta: float = 1.0,
         free_bits: float = 0.0,
-        prior: Literal["standard", "per_class"] = "standard",
+        learned_prior: bool = False,
         prior_weight: float = 0.001,
+        spread: float = 1.0,
         optimiser: OptimiserConfig | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.latent = latent
-        self.prior_weight = prior_weight
-        self.prior = PRIORS[prior](spec.num_classes, latent)
         self.beta = beta
         self.free_bits = free_bits
         self.optimiser = optimiser or OptimiserConfig()
+        self.prior_weight = prior_weight
+        self.spread = spread
+        self.prior = Prior(spec.num_classes, latent, learned=learned_prior)
         self.posterior = Posterior(encoder)
         self.decoder = decoder
 
     def objectives(self) -> Sequence[Objective]:
-        """One: the negative ELBO, with free bits and beta."""
+        """One: the negative ELBO, with free bits, beta, and the hold on the prior."""
         # the threshold of the free bits is on a mean over the batch, so a batch must not be split
         return [
             Objective("elbo", tuple(self.parameters()), self._loss, self.optimiser, batch_statistics=self.free_bits > 0)
@@ -156,16 +154,15 @@ class VariationalAutoencoder(GenerativeModel):
         nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x).mean()
         kl = kl_divergence(posterior, self.prior(batch.y))
         active = (posterior.mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
-        loss = nll + self.beta * free_bits_penalty(kl, self.free_bits)
-        penalty = self.prior.penalty()
-        if penalty is not None:
-            loss = loss + self.prior_weight * penalty
+        held = self.prior_weight * self.prior.divergence()
+        loss = nll + self.beta * (free_bits_penalty(kl, self.free_bits) + held)
         return {"loss": loss, "nll": nll.detach(), "kl": kl.detach().sum(1).mean(), "active_units": active}
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)``: z from the prior, its spread scaled by ``temperature``, decoded and drawn."""
-        z = self.prior(labels).at(temperature * _noise((len(labels), self.latent), generator, labels.device))
+        noise = _noise((len(labels), self.latent), generator, labels.device)
+        z = self.prior(labels).at(self.spread * temperature * noise)
         return draw(self.spec, self.decoder(z, labels), generator, temperature)
 
     @torch.no_grad()
@@ -214,12 +211,17 @@ class VaeConfig(ModelConfig):
     width: int | None = Field(None, ge=8, le=4096, description="Hidden units, or channels of the first stage.")
     depth: int = Field(1, ge=1, le=16, description="Residual blocks, in each stage of a grid.")
     embedding: int = Field(64, ge=1, le=1024, description="Length of the vector that stands for a class.")
-    dropout: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False, description="Share of hidden values left out.")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, allow_inf_nan=False, description="Share of hidden values left out; null: by the form of a row."
+    )
     beta: float = Field(1.5, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
     free_bits: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="Nats of KL a latent has for free.")
     prior: Literal["standard", "per_class"] = Field("per_class", description="p(z|y): N(0, I), or learned for each class.")
     prior_weight: float = Field(
         0.001, ge=0, le=1000, allow_inf_nan=False, description="How strongly learned priors are held near N(0, I)."
+    )
+    spread: float | None = Field(
+        None, gt=0, le=10, allow_inf_nan=False, description="Spread of z in a draw, over its prior's; null: by the form."
     )
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
@@ -232,13 +234,16 @@ class VaeConfig(ModelConfig):
             ValueError: a grid of more than one span.
         """
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        latent = self.latent or min(128, max(4, round(2 * math.sqrt(spec.size))))
-        size = NetSize(self.width or default_width(spec), self.depth, self.embedding, self.dropout)
+        defaults = default_size(spec)
+        dropout = defaults.dropout if self.dropout is None else self.dropout
+        size = NetSize(self.width or defaults.width, self.depth, self.embedding, dropout)
+        latent = self.latent or default_latent(spec)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             encoder = make_encoder(spec, 2 * latent, size)
             decoder = make_decoder(spec, latent, size)
         return VariationalAutoencoder(
             spec, encoder, decoder, latent=latent, beta=self.beta, free_bits=self.free_bits,
-            prior=self.prior, prior_weight=self.prior_weight, optimiser=self.optimiser,
+            learned_prior=self.prior == "per_class", prior_weight=self.prior_weight,
+            spread=defaults.spread if self.spread is None else self.spread, optimiser=self.optimiser,
         )

@@ -9,12 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models._contract import Batch, BoundsLikelihood, Span, TensorSpec
-from models.vae import (
-    VaeConfig,
-    VariationalAutoencoder,
-    free_bits_penalty,
-    kl_to_standard_normal,
-)
+from models.vae import Gaussian, Prior, VaeConfig, VariationalAutoencoder, free_bits_penalty, kl_divergence
 
 VECTOR = TensorSpec((5,), (Span("continuous", 2), Span("categorical", 3)), 3)
 GRID = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 3)
@@ -22,6 +17,10 @@ GRID = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 3)
 
 def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def _standard(like: Tensor) -> Gaussian:
+    return Gaussian(torch.zeros_like(like), torch.zeros_like(like))
 
 
 class LinearEncoder(nn.Module):
@@ -47,7 +46,9 @@ class LinearDecoder(nn.Module):
         return torch.cat([mean, torch.full_like(mean, math.log(self.scale))], dim=1)
 
 
-def _linear_gaussian(widen: float) -> tuple[VariationalAutoencoder, Batch, Tensor]:
+def _linear_gaussian(
+    widen: float, *, num_classes: int = 1, learned_prior: bool = False
+) -> tuple[VariationalAutoencoder, Batch, Tensor]:
     """A model whose ln p(x) is known, rows of it, and ln p of them; ``widen`` = 1 gives the exact posterior.
 
     z ~ N(0, 1), x = w z + scale eps: then x ~ N(0, w w' + scale^2 I) and p(z|x) is Gaussian in closed form.
@@ -55,26 +56,42 @@ def _linear_gaussian(widen: float) -> tuple[VariationalAutoencoder, Batch, Tenso
     weight, scale = torch.tensor([[1.0], [-0.5], [0.8]]), 0.6
     variance = 1 / (1 + weight.square().sum() / scale**2)
     encoder = LinearEncoder(variance * weight.T / scale**2, widen * variance.reshape(1))
-    spec = TensorSpec((3,), (Span("continuous", 3),), 1)
-    model = VariationalAutoencoder(spec, encoder, LinearDecoder(weight, scale), latent=1, beta=7.0, free_bits=3.0)
+    spec = TensorSpec((3,), (Span("continuous", 3),), num_classes)
+    decoder = LinearDecoder(weight, scale)
+    model = VariationalAutoencoder(
+        spec, encoder, decoder, latent=1, beta=7.0, free_bits=3.0, learned_prior=learned_prior
+    )
     rows = torch.randn(400, 1, generator=_generator()) @ weight.T + scale * torch.randn(400, 3, generator=_generator(1))
     marginal = torch.distributions.MultivariateNormal(torch.zeros(3), weight @ weight.T + scale**2 * torch.eye(3))
     return model, Batch(rows, torch.zeros(400, dtype=torch.int64)), marginal.log_prob(rows)
 
 
+def _two_gaussians() -> tuple[Gaussian, Gaussian]:
+    q = Gaussian(torch.tensor([[0.7, -1.2, 0.0]]), torch.tensor([[0.3, -1.5, 0.0]]))
+    return q, Gaussian(torch.tensor([[-0.4, -1.0, 0.0]]), torch.tensor([[1.1, -0.6, 0.0]]))
+
+
 def test_the_kl_in_closed_form_equals_its_monte_carlo_estimate() -> None:
-    mean, log_variance = torch.tensor([[0.7, -1.2, 0.0]]), torch.tensor([[0.3, -1.5, 0.0]])
-    noise = torch.randn(200_000, 3, generator=_generator())
-    z = mean + torch.exp(0.5 * log_variance) * noise
-    posterior = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
-    difference = posterior.log_prob(z) - torch.distributions.Normal(0.0, 1.0).log_prob(z)
+    q, p = _two_gaussians()
+    z = q.at(torch.randn(200_000, 3, generator=_generator()))
+    densities = [torch.distributions.Normal(g.mean, torch.exp(0.5 * g.log_variance)).log_prob(z) for g in (q, p)]
+    difference = densities[0] - densities[1]
     error = difference.std(0) / math.sqrt(len(z))
-    assert ((difference.mean(0) - kl_to_standard_normal(mean, log_variance)[0]).abs() <= 4 * error + 1e-6).all()
+    assert ((difference.mean(0) - kl_divergence(q, p)[0]).abs() <= 4 * error + 1e-6).all()
+    torch.testing.assert_close(q.log_density(z) - p.log_density(z), difference)
 
 
-def test_the_kl_of_a_latent_is_never_negative() -> None:
-    mean, log_variance = torch.randn(1000, 2, generator=_generator()).chunk(2, dim=1)
-    assert (kl_to_standard_normal(mean, 4 * log_variance) >= 0).all()
+def test_the_kl_to_a_standard_normal_is_the_known_one() -> None:
+    q, _ = _two_gaussians()
+    known = 0.5 * (q.mean.square() + q.log_variance.exp() - 1 - q.log_variance)
+    torch.testing.assert_close(kl_divergence(q, _standard(q.mean)), known)
+
+
+def test_the_kl_is_zero_between_equals_and_never_negative() -> None:
+    values = torch.randn(1000, 4, generator=_generator())
+    q, p = (Gaussian(*(2 * half).chunk(2, dim=1)) for half in values.chunk(2, dim=1))
+    assert (kl_divergence(q, p) >= 0).all()
+    assert torch.equal(kl_divergence(q, q), torch.zeros(1000, 1))
 
 
 def test_the_bounds_are_exact_where_the_posterior_is() -> None:
@@ -122,7 +139,7 @@ def test_the_elbo_of_a_net_lies_below_its_importance_weighted_bound(spec: Tensor
 def test_a_latent_below_the_free_bits_gets_no_gradient() -> None:
     mean = torch.tensor([[0.1, 2.0], [-0.1, 2.0]], requires_grad=True)
     log_variance = torch.zeros(2, 2, requires_grad=True)
-    free_bits_penalty(kl_to_standard_normal(mean, log_variance), 0.5).backward()
+    free_bits_penalty(kl_divergence(Gaussian(mean, log_variance), _standard(mean)), 0.5).backward()
     assert mean.grad is not None
     assert torch.equal(mean.grad[:, 0], torch.zeros(2))
     assert (mean.grad[:, 1] != 0).all()
@@ -135,12 +152,104 @@ def test_free_bits_count_the_mean_over_the_batch() -> None:
 
 
 def test_the_loss_is_the_negative_bound_without_beta_and_free_bits() -> None:
-    model = VaeConfig(beta=1.0).build(VECTOR, _generator()).eval()
+    model = VaeConfig(beta=1.0, prior_weight=0.0).build(VECTOR, _generator()).eval()
+    _move_priors(model)
     y = torch.tensor([0, 1, 2, -1])
     batch = Batch(model.sample(y, _generator(1)).detach(), y)
     terms = model.objectives()[0].loss(batch, _generator(5))
     assert terms["loss"].item() == pytest.approx(-model.elbo(batch, _generator(5)).mean().item(), rel=1e-5)
     assert terms["loss"].item() == pytest.approx((terms["nll"] + terms["kl"]).item(), rel=1e-5)
+
+
+def _move_priors(model: VariationalAutoencoder) -> None:
+    """Give each class a prior of its own, far enough from N(0, I) to be told from it."""
+    with torch.no_grad():
+        model.prior.table.copy_(0.3 * torch.randn(model.prior.table.shape, generator=_generator(8)))
+
+
+def _with_class_prior() -> tuple[VariationalAutoencoder, Batch, Tensor]:
+    """A model with one latent and a moved prior for each class, rows, and ln p(x|y) of them by quadrature."""
+    model, batch, _ = _linear_gaussian(widen=2.0, num_classes=2, learned_prior=True)
+    _move_priors(model)
+    batch = Batch(batch.x, torch.arange(400) % 3 - 1)
+    grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None]
+    prior = model.prior(batch.y)
+    weight, scale = model.decoder.weight.double(), model.decoder.scale
+    scatter = torch.distributions.Normal((grid @ weight.T)[:, None], scale).log_prob(batch.x.double()).sum(2)
+    before = torch.distributions.Normal(prior.mean[:, 0].double(), torch.exp(0.5 * prior.log_variance[:, 0].double()))
+    exact = (before.log_prob(grid) + scatter).logsumexp(0) + math.log(24 / 4000)
+    return model, batch, exact.float()
+
+
+def test_the_bound_rises_to_ln_p_under_the_prior_of_each_class() -> None:
+    model, batch, exact = _with_class_prior()
+    elbo = torch.stack([model.elbo(batch, _generator(seed)) for seed in range(50)]).mean(0)
+    bounds = [model.iwae(batch, _generator(3), count) for count in (5, 3000)]
+    for label in (-1, 0, 1):
+        own = batch.y == label
+        assert elbo[own].mean() < bounds[0][own].mean() < exact[own].mean() + 0.05
+        assert bounds[1][own].mean().item() == pytest.approx(exact[own].mean().item(), abs=0.01)
+
+
+def test_rows_are_drawn_under_the_prior_of_their_class() -> None:
+    model, _, _ = _with_class_prior()
+    for label in (-1, 0, 1):
+        rows = model.sample(torch.full((40_000,), label), _generator())
+        prior = model.prior(torch.tensor([label]))
+        weight, scale = model.decoder.weight, model.decoder.scale
+        torch.testing.assert_close(rows.mean(0), weight[:, 0] * prior.mean[0], atol=0.03, rtol=0)
+        spread = torch.sqrt(weight[:, 0].square() * prior.log_variance[0].exp() + scale**2)
+        torch.testing.assert_close(rows.std(0), spread, atol=0.03, rtol=0)
+
+
+def test_a_narrower_spread_draws_nearer_to_the_mean_of_the_prior() -> None:
+    model, _, _ = _with_class_prior()
+    model.spread, labels = 1e-6, torch.ones(40_000, dtype=torch.int64)
+    rows = model.sample(labels, _generator())
+    torch.testing.assert_close(rows.std(0), torch.full((3,), model.decoder.scale), atol=0.02, rtol=0)
+
+
+def test_a_standard_prior_has_nothing_to_learn() -> None:
+    prior = Prior(3, 2, learned=False)
+    assert not list(prior.parameters())
+    assert not prior.state_dict()
+    assert torch.equal(prior(torch.tensor([-1, 0, 2])).mean, torch.zeros(3, 2))
+    assert prior.divergence() == 0
+    assert not any("prior" in name for name in VaeConfig(prior="standard").build(VECTOR, _generator()).state_dict())
+
+
+def test_the_hold_on_the_priors_draws_them_towards_the_standard_normal() -> None:
+    prior = Prior(3, 2, learned=True)
+    with torch.no_grad():
+        prior.table.copy_(torch.randn(4, 4, generator=_generator()))
+    known = kl_divergence(prior(torch.tensor([-1, 0, 1, 2])), _standard(torch.zeros(4, 2))).sum()
+    torch.testing.assert_close(prior.divergence(), known)
+    step = torch.autograd.grad(prior.divergence(), prior.table)[0]
+    with torch.no_grad():
+        before = prior.divergence().item()
+        prior.table -= 1e-3 * step
+    assert prior.divergence().item() < before
+
+
+@pytest.mark.slow
+def test_the_prior_of_a_class_of_few_rows_moves_to_its_rows_and_stays_wide() -> None:
+    """1,000 rows around one place and ten around another, which the decoder tells by z alone."""
+    model, _, _ = _linear_gaussian(widen=1.0, num_classes=2, learned_prior=True)
+    rows = torch.randn(1010, 3, generator=_generator()) * 0.6
+    rows[1000:] += 2 * model.decoder.weight[:, 0] * (1 + 0.3 * torch.randn(10, 1, generator=_generator(1)))
+    y = (torch.arange(1010) >= 1000).long()
+    optimiser = torch.optim.Adam(model.prior.parameters(), lr=3e-3)
+    for _ in range(1500):
+        posterior = model.posterior(rows, y)
+        loss = kl_divergence(posterior, model.prior(y)).sum(1).mean() + 0.001 * model.prior.divergence()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        few, means = model.prior(torch.tensor([1])), model.posterior(rows, y).mean[1000:]
+        held = 0.001 / (0.001 + 10 / 1010)
+        assert few.mean.item() == pytest.approx((1 - held) * means.mean().item(), abs=0.1)
+        assert few.log_variance.exp().item() > means.var().item()
 
 
 def test_only_free_bits_keep_a_batch_whole() -> None:
