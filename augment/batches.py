@@ -26,8 +26,8 @@ class Sampler:
 
     An epoch has as many draws as there are rows. Each class has its share of them: by its rows, by the square root of
     its rows, or the same for all; within a class every row is drawn equally often, but for one. Rows without a label
-    (``y`` is -1) keep the share that they have. Drawing scarce classes more often than their rows makes a likelihood
-    model learn those few rows by heart, which is why it has to be asked for. Batches follow one another through the
+    (``y`` is -1) keep the share that they have. Scarce classes that are drawn more often than their rows are learned
+    better at first and by heart in the end, so a model says which suits it. Batches follow one another through the
     epochs without a gap, so a batch may be larger than the data.
     """
 

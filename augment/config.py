@@ -70,8 +70,8 @@ class TrainSection(Section):
     ema_decay: float | None = Field(None, ge=0, lt=1, allow_inf_nan=False, description="Decay of the averaged weights.")
     schedule: Literal["constant", "linear", "cosine"] | None = Field(None, description="Learning rate over the steps.")
     warmup_steps: int | None = Field(None, ge=0, description="Steps over which the learning rate rises from zero.")
-    sampling: Literal["rows", "root", "equal"] = Field(
-        "rows", description="Share of a class in the batches: as its rows, as their square root, or equal for all."
+    sampling: Literal["rows", "root", "equal"] | None = Field(
+        None, description="Share of a class in the batches: as its rows, as their square root, or equal for all."
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(

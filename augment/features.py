@@ -286,9 +286,7 @@ def resolutions(rows: pa.RecordBatch | pa.Table, schema: DatasetSchema) -> dict[
     return {
         feature_name(column.name, suffix): step
         for column in schema.features
-        for suffix, step in PROFILES[column.kind]
-        .resolutions(_whole(rows.column(column.name)), column.decimals)
-        .items()
+        for suffix, step in PROFILES[column.kind].resolutions(_whole(rows.column(column.name)), column.decimals).items()
     }
 
 

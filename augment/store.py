@@ -151,6 +151,8 @@ class Store:
             raise InputError(
                 f"the store '{root}' cannot be written ({error.strerror}); choose another folder."
             ) from None
+        except ValueError as error:  # a NUL in the name
+            raise InputError(f"the store {location!r} is no path ({error}); choose another folder.") from None
         return cls(root)
 
     def folder(self, stage: str, key: str) -> Path:
@@ -194,7 +196,7 @@ class Store:
 
         Whoever comes second waits for the first and finds its artifact. ``identity`` names the files that make up
         the artifact's hash (all of them by default). A ``resumable`` folder is kept when ``fill`` does not return
-        and given to the next call, which goes on from what it finds there; any other is cleared first.
+        and given to the next call, which goes on from what it finds there; any other is removed.
         """
         target = self.folder(stage, key)
         found = self.find(stage, key)
@@ -208,7 +210,12 @@ class Store:
             if work.exists() and not resumable:
                 shutil.rmtree(work)
             work.mkdir(parents=True, exist_ok=True)
-            fill(work)
+            try:
+                fill(work)
+            except BaseException:
+                if not resumable:  # what was refused may be as large as the data, and no later call would go on from it
+                    shutil.rmtree(work, ignore_errors=True)
+                raise
             ref = self._seal(stage, key, work, identity)
             work.rename(target)
             fsync_path(target.parent)

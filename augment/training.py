@@ -80,7 +80,7 @@ def training_choices(model: ModelConfig, settings: TrainSection) -> TrainingChoi
         ema_decay=default.ema_decay if settings.ema_decay is None else settings.ema_decay,
         schedule=settings.schedule or default.schedule,
         warmup_steps=warmup,
-        sampling=settings.sampling,
+        sampling=settings.sampling or default.sampling,
         threads=settings.threads,
         precision=settings.precision,
         compile=settings.compile,

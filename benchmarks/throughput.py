@@ -5,8 +5,8 @@
 A mixed table (12 columns and a label) and 28x28 images go through ingest, one step of training (the samples of an
 untrained model cost as much as those of a trained one), generation of as many rows, validation and publication. Each
 case runs in a process of its own; its peak of anonymous memory is sampled every 20 ms, mapped files apart.
-`ratio` is the time of the plain write over the time of the publication, which also counts rows, draws the report, hashes
-and opens everything with its readers; `write_ratio` is that of the writing of its tables alone.
+`ratio` is the time of the plain write over the time of the publication, which also counts rows, draws the report,
+hashes and opens everything with its readers; `write_ratio` is that of the writing of its tables alone.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def run_case(kind: str, rows: int, folder: Path) -> dict[str, Any]:
         audit = conclude(real, reference, model, wanted, shards, judged, checks, store)
     written: list[float] = []
 
-    def note(stage: str, done: int, total: int, unit: str, values: object = None) -> None:
+    def note(*_: object) -> None:
         written.append(time.monotonic())
 
     context = RunContext(run_id="throughput", config=config.model_dump(mode="json"))

@@ -144,7 +144,7 @@ class RunProgress:
                 if pace.due(done, LOG_SECONDS, done >= total > 0):
                     figures = pace.figures(total, unit, values)
                     self._logger.info("%s: %s%s", stage, amount(done, total, unit), figures)
-            if self._artifact_key and total and self._artifact_pace.due(done, ARTIFACT_SECONDS, done >= total):
+            if self._artifact_key and unit == "step" and self._artifact_pace.due(done, ARTIFACT_SECONDS, done >= total):
                 self._draw(stage, 100.0 * done / total)
 
     def _draw(self, stage: str, percent: float) -> None:

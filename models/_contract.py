@@ -164,6 +164,7 @@ class TrainingDefaults(BaseModel):
     ema_decay: float = 0.999
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_steps: int = 50
+    sampling: Literal["rows", "root", "equal"] = "rows"
 
 
 class ModelConfig(BaseModel, ABC):

@@ -192,6 +192,14 @@ class VariationalAutoencoder(GenerativeModel):
         return total - math.log(importance_samples)
 
 
+def default_latent(spec: TensorSpec) -> int:
+    """As many latents as a row of this size needs: 7 for 13 values, 16 for 8x8, 32 for 28x28, 45 for 32x32 in colour.
+
+    More would stay unused by most rows, and be filled with chance by those of scarce classes.
+    """
+    return max(4, round(min(2 * math.sqrt(spec.size), 6 * spec.size**0.25)))
+
+
 def _noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
     return torch.randn(tuple(shape), generator=generator, device=device)
 
@@ -212,16 +220,26 @@ class VaeConfig(ModelConfig):
     depth: int = Field(1, ge=1, le=16, description="Residual blocks, in each stage of a grid.")
     embedding: int = Field(64, ge=1, le=1024, description="Length of the vector that stands for a class.")
     dropout: float | None = Field(
-        None, ge=0, lt=1, allow_inf_nan=False, description="Share of hidden values left out; null: by the form of a row."
+        None,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="Share of hidden values left out; null: by the form of a row.",
     )
     beta: float = Field(1.5, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
     free_bits: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="Nats of KL a latent has for free.")
-    prior: Literal["standard", "per_class"] = Field("per_class", description="p(z|y): N(0, I), or learned for each class.")
+    prior: Literal["standard", "per_class"] = Field(
+        "per_class", description="p(z|y): N(0, I), or learned for each class."
+    )
     prior_weight: float = Field(
         0.001, ge=0, le=1000, allow_inf_nan=False, description="How strongly learned priors are held near N(0, I)."
     )
     spread: float | None = Field(
-        None, gt=0, le=10, allow_inf_nan=False, description="Spread of z in a draw, over its prior's; null: by the form."
+        None,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+        description="Spread of z in a draw, over its prior's; null: by the form.",
     )
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
@@ -243,7 +261,14 @@ class VaeConfig(ModelConfig):
             encoder = make_encoder(spec, 2 * latent, size)
             decoder = make_decoder(spec, latent, size)
         return VariationalAutoencoder(
-            spec, encoder, decoder, latent=latent, beta=self.beta, free_bits=self.free_bits,
-            learned_prior=self.prior == "per_class", prior_weight=self.prior_weight,
-            spread=defaults.spread if self.spread is None else self.spread, optimiser=self.optimiser,
+            spec,
+            encoder,
+            decoder,
+            latent=latent,
+            beta=self.beta,
+            free_bits=self.free_bits,
+            learned_prior=self.prior == "per_class",
+            prior_weight=self.prior_weight,
+            spread=defaults.spread if self.spread is None else self.spread,
+            optimiser=self.optimiser,
         )

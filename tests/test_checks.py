@@ -244,6 +244,14 @@ def test_the_quality_that_held_out_rows_reach_is_enough(tmp_path: Path) -> None:
     assert gates["sample_quality"].passed
 
 
+@pytest.mark.parametrize(("count", "passes"), [(501, True), (503, False)])
+def test_a_range_narrower_than_the_grid_refuses_no_neighbour(count: int, passes: bool, tmp_path: Path) -> None:
+    same = {name: replaced(table_rows(80, seed), "count", [500] * 80) for name, seed in _PARTS}
+    rows = drawn()
+    gates = Trial.of(tmp_path, TABLE, same).gates(replaced(rows, "count", [count] * rows.num_rows))
+    assert gates["sample_quality"].passed is passes
+
+
 def test_a_table_without_numbers_leaves_sample_quality_unmeasured(tmp_path: Path) -> None:
     schema = DatasetSchema(
         columns=tuple(c for c in TABLE.columns if c.kind != "ignore"), label="fruit", classes=TABLE.classes

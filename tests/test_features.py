@@ -7,7 +7,7 @@ from _judged_sets import IMAGES, TABLE, image_rows, table_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augment.features import IMAGE_MEASURES, PROFILES, image_measures, profile
+from augment.features import IMAGE_MEASURES, PROFILES, image_measures, image_resolutions, profile, resolutions
 from augment.images import encode_png
 from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema
 
@@ -120,3 +120,53 @@ def test_names_alone_keep_their_rows() -> None:
         columns=(ColumnSchema(name="a", kind="boolean", type="bool", reason="declared"),), label=None, classes=()
     )
     assert profile(pa.table({"a": [True, False]}), schema)[0].shape == (2, 0)
+
+
+def test_a_picture_moved_by_a_pixel_moves_its_centre_by_one_step() -> None:
+    pixels = np.zeros((9, 5))
+    pixels[4, 2] = 200
+    steps = image_resolutions(9, 5)
+    across, down = picture(np.roll(pixels, 1, axis=1)), picture(np.roll(pixels, 1, axis=0))
+    assert across["centroid_dx"] - picture(pixels)["centroid_dx"] == pytest.approx(steps["centroid_dx"])
+    assert down["centroid_dy"] - picture(pixels)["centroid_dy"] == pytest.approx(steps["centroid_dy"])
+
+
+def test_one_other_pixel_is_one_step_of_the_foreground_and_the_entropy() -> None:
+    pixels = np.zeros((9, 5))
+    pixels[4, 2] = 200
+    for name in ("fg_fraction", "entropy"):
+        assert picture(pixels)[name] == pytest.approx(image_resolutions(9, 5)[name])
+
+
+def test_one_grey_level_is_one_step_of_the_levels() -> None:
+    flat, brighter = picture(np.full((9, 5), 90)), picture(np.full((9, 5), 91))
+    for name in ("mean", "p05", "p95", "border_mean"):
+        assert brighter[name] - flat[name] == pytest.approx(image_resolutions(9, 5)[name])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (64, 64)])
+def test_steps_are_finite_for_any_size_and_of_measures_that_exist(size: tuple[int, int]) -> None:
+    steps = image_resolutions(*size)
+    assert set(steps) < set(IMAGE_MEASURES)
+    assert all(np.isfinite(step) and step >= 0 for step in steps.values())
+
+
+def test_the_step_of_a_number_is_its_last_decimal() -> None:
+    kinds = {
+        "price": ("numeric", "float64", 2),
+        "mass": ("numeric", "float64", None),
+        "rooms": ("integer", "int64", None),
+    }
+    columns = tuple(
+        ColumnSchema(name=name, kind=kind, type=storage, reason="declared", decimals=decimals)  # type: ignore[arg-type]
+        for name, (kind, storage, decimals) in kinds.items()
+    )
+    rows = pa.table({"price": [1.25, None], "mass": [0.1, 0.2], "rooms": pa.array([3, 4], pa.int64())})
+    found = resolutions(rows, DatasetSchema(columns=columns, label=None, classes=()))
+    assert found == {"feature.price": pytest.approx(0.01), "feature.rooms": 1.0}
+
+
+def test_the_steps_of_images_are_those_of_their_size() -> None:
+    found = resolutions(image_rows(3, 1), IMAGES)
+    assert found == {f"feature.image.{name}": step for name, step in image_resolutions(8, 8).items()}
+    assert resolutions(image_rows(2, 1).slice(0, 0), IMAGES) == {}
