@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from augment.errors import IntegrityError
+from augment.errors import StoreError
 from augment.layout import ID_PREFIX, ORIGIN, PARTS, Part, published_schema
 from augment.manifest import Counts
 from augment.progress import Progress
-from augment.schema import DatasetSchema, class_name
-from augment.weights import Weights, class_indices, class_weights, row_weights
+from augment.schema import DatasetSchema, class_indices, class_name
+from augment.weights import Weights, class_weights, row_weights
 
 GROUP_ROWS = (1_000, 50_000)  # the least and the most rows of a row group; many small ones are slow to write
 GROUP_BYTES = 16 * 2**20  # of Arrow memory in a row group, between those
@@ -160,7 +160,7 @@ def _synthetic_rows(shards: Iterable[Shard], rows: int) -> Iterator[pa.RecordBat
     """The accepted rows of all shards.
 
     Raises:
-        IntegrityError: a judgement is that of other rows.
+        StoreError: a judgement is that of other rows.
     """
     columns = ["sample_id", "accepted"]
     for shard in shards:
@@ -174,8 +174,8 @@ def _synthetic_rows(shards: Iterable[Shard], rows: int) -> Iterator[pa.RecordBat
                 yield drawn if accepted.true_count == drawn.num_rows else drawn.filter(accepted)
 
 
-def _judged_others(shard: Shard) -> IntegrityError:
-    return IntegrityError(f"{shard.judgement} judges other rows than {shard.file} has; run again.")
+def _judged_others(shard: Shard) -> StoreError:
+    return StoreError(f"{shard.judgement} judges other rows than {shard.file} has; run again.")
 
 
 def _published(

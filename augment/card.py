@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from augment.gates import GateResult
+from augment.gates import WORTH_NOT_MEASURED, GateResult, judged, not_judged
 from augment.layout import CARD, CONFIGS, PARTS, PICTURE, REPORT, SPLITS, Part
 from augment.manifest import Manifest
 
@@ -68,7 +68,7 @@ def _summary(manifest: Manifest) -> str:
 
 def _worth(manifest: Manifest) -> str:
     if manifest.worth is None:
-        return "Worth not measured: whether the synthetic rows help a classifier is not known."
+        return WORTH_NOT_MEASURED
     return f"Worth: {manifest.worth.get('sentence', json.dumps(manifest.worth, sort_keys=True))}"
 
 
@@ -134,13 +134,15 @@ def _counts(manifest: Manifest) -> str:
 
 
 def _gates(gates: Sequence[GateResult]) -> str:
-    verdicts = {True: "passed", False: "**failed**", None: "not measured"}
+    verdicts = {True: "passed", False: "**failed**"}
     rows = [
-        [g.gate, verdicts[g.passed], *map(_figure, (g.value, g.limit, g.floor)), g.severity, _cell(g.sentence)]
-        for g in gates
+        [g.gate, verdicts[g.passed is True], *map(_figure, (g.value, g.limit, g.floor)), g.severity, _cell(g.sentence)]
+        for g in judged(gates)
     ]
+    silent = [f"- {', '.join(names)}: {_cell(why)}" for why, names in not_judged(gates).items()]
     header = ["gate", "verdict", "value", "limit", "floor", "severity", "in words"]
-    return f"## Gates\n\n`floor` is what real rows score against real rows.\n\n{_table(header, rows)}"
+    said = ["## Gates", "`floor` is what real rows score against real rows.", _table(header, rows), "\n".join(silent)]
+    return "\n\n".join(part for part in said if part)
 
 
 def _columns(manifest: Manifest) -> str:

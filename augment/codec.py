@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from augment.columns import KINDS, AnyColumn, ColumnKind
-from augment.schema import DatasetSchema
+from augment.schema import DatasetSchema, class_indices
 from augment.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -77,13 +76,8 @@ class Codec(BaseModel):
         """The rows of ``batch`` (in the table's types) as the cache holds them; random within plateaus of values."""
         parts = [column.encode(batch.column(column.name), generator) for column in self.columns]
         x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        return Encoded(x, self._labels(batch))
-
-    def _labels(self, batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-        """0 everywhere without a label column; -1 where a row has no label."""
-        if self.table.label is None:
-            return np.zeros(batch.num_rows, np.int64)
-        return class_indices(batch.column(self.table.label), self.table)
+        labels = batch.column(self.table.label) if self.table.label is not None else None
+        return Encoded(x, class_indices(labels, self.table, batch.num_rows))
 
     def tensor(self, x: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
         """Cached rows as the float32 tensor that the spec describes, on the device where they are."""
@@ -99,11 +93,12 @@ class Codec(BaseModel):
         """
         values = x.detach().cpu().float().numpy()
         arrays: dict[str, pa.Array] = {}
+        stored = {column.name: column for column in self.table.columns}
         start = 0
         for column in self.columns:
             stop = start + column.shape[0]
             part = values if len(self.columns) == 1 else values[:, start:stop]
-            arrays[column.name] = column.decode(part, self.table.column(column.name))
+            arrays[column.name] = column.decode(part, stored[column.name])
             start = stop
         for ignored in self.table.ignored:
             arrays[ignored.name] = pa.nulls(len(values), ignored.arrow_type)
@@ -121,10 +116,3 @@ class Codec(BaseModel):
     def load(cls, path: Path) -> Codec:
         """Read what :meth:`save` wrote."""
         return cls.model_validate_json(path.read_text())
-
-
-def class_indices(labels: pa.Array, schema: DatasetSchema) -> npt.NDArray[np.int64]:
-    """The index of each label among the schema's classes, -1 for none."""
-    classes = pa.array(schema.classes, labels.type)
-    codes: npt.NDArray[np.int32] = pc.fill_null(pc.index_in(labels, value_set=classes), -1).to_numpy()
-    return codes.astype(np.int64)

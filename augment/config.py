@@ -69,7 +69,9 @@ class TrainSection(Section):
     batch_size: int | None = Field(None, ge=1, le=10**6, description="Rows in a step.")
     ema_decay: float | None = Field(None, ge=0, lt=1, allow_inf_nan=False, description="Decay of the averaged weights.")
     schedule: Literal["constant", "linear", "cosine"] | None = Field(None, description="Learning rate over the steps.")
-    warmup_steps: int | None = Field(None, ge=0, description="Steps over which the learning rate rises from zero.")
+    warmup_steps: int | None = Field(
+        None, ge=0, le=10**9, description="Steps over which the learning rate rises from zero."
+    )
     sampling: Literal["rows", "root", "equal"] | None = Field(
         None, description="Share of a class in the batches: as its rows, as their square root, or equal for all."
     )
@@ -91,6 +93,7 @@ class GenerateSection(Section):
     temperature: float = Field(1.0, gt=0, le=10, allow_inf_nan=False, description="Spread of the noise; 1: as learned.")
     batch_size: int = Field(256, ge=1, le=10**5, description="Rows drawn at once; part of what decides the bytes.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of what decides the bytes.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     shard_rows: int | None = Field(None, ge=1, le=10**7, description="Rows in a shard; null: as many as 64 MiB hold.")
     rounds: int = Field(3, ge=0, le=100, description="How often rejected rows are drawn again.")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from augment.columns import STORED_TYPES
 from augment.layout import CROISSANT, PARTS, REPORT, Part, published_schema
 from augment.manifest import Manifest
 
@@ -51,13 +52,6 @@ CONTEXT: dict[str, Any] = {
     "source": "cr:source",
     "subField": "cr:subField",
     "transform": "cr:transform",
-}
-DATA_TYPES = {
-    pa.int64(): "sc:Integer",
-    pa.float64(): "sc:Float",
-    pa.bool_(): "sc:Boolean",
-    pa.string(): "sc:Text",
-    pa.timestamp("us"): "sc:DateTime",
 }
 
 
@@ -107,13 +101,9 @@ def _record_set(part: Part, file: str, manifest: Manifest) -> dict[str, Any]:
 
 
 def _field(field: pa.Field, name: str, file: str) -> dict[str, Any]:
-    source: dict[str, Any] = {"fileObject": {"@id": file}, "extract": {"column": field.name}}
-    if pa.types.is_struct(field.type):  # an image
-        source["transform"] = {"jsonPath": "bytes"}
-        data_type = "sc:ImageObject"
-    elif pa.types.is_list(field.type):
-        data_type = DATA_TYPES[field.type.value_type]
-    else:
-        data_type = DATA_TYPES[field.type]
-    described = {"@type": "cr:Field", "@id": name, "name": name, "dataType": data_type, "source": source}
-    return {**described, "repeated": True} if pa.types.is_list(field.type) else described
+    repeated = pa.types.is_list(field.type)
+    arrow = field.type.value_type if repeated else field.type
+    stored = next(stored for stored in STORED_TYPES.values() if stored.arrow == arrow)
+    source = {"fileObject": {"@id": file}, "extract": {"column": field.name}, **stored.extract}
+    described = {"@type": "cr:Field", "@id": name, "name": name, "dataType": stored.croissant, "source": source}
+    return {**described, "repeated": True} if repeated else described

@@ -14,8 +14,8 @@ from augment.errors import InputError
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is CUDA where it is there, else MPS, else the CPU.
+def choose_device(name: str, setting: str = "train.device") -> torch.device:
+    """The device called ``name`` by ``setting``; ``auto`` is CUDA where it is there, else MPS, else the CPU.
 
     Raises:
         InputError: this machine has no such device.
@@ -28,10 +28,10 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise InputError(f"the device '{name}' is not there ({count} CUDA devices found); set train.device: auto.")
+            raise InputError(f"the device '{name}' is not there ({count} CUDA devices found); set {setting}: auto.")
         return torch.device("cuda", device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("the device 'mps' is not there; set train.device: auto.")
+        raise InputError(f"the device 'mps' is not there; set {setting}: auto.")
     return device
 
 

@@ -4,8 +4,9 @@
 
     AugmentError                 exit 1   anything that is not the user's to mend
     +-- InputError               exit 2   the run file, the input data or the arguments are wrong
-    +-- IntegrityError           exit 3   published data or an artifact differs from its manifest
+    +-- IntegrityError           exit 3   published data differ from their manifest
     +-- NotBlessedError          exit 3   the data were audited and refused
+    +-- StoreError               exit 1   a stage artifact is missing or altered
     +-- TrainingError            exit 1   training cannot go on (a loss that is not finite, no memory left)
 
 Every message is one sentence: what is wrong, where, and what to do.
@@ -23,6 +24,11 @@ class AugmentError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message on one line and without control characters: names of columns and files come from anybody."""
+        text = super().__str__()
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class InputError(AugmentError):
     """The run file, the input data or the arguments are wrong."""
@@ -31,7 +37,7 @@ class InputError(AugmentError):
 
 
 class IntegrityError(AugmentError):
-    """Something published or stored differs from its manifest."""
+    """Something published differs from its manifest."""
 
     exit_code = 3
 
@@ -44,6 +50,10 @@ class NotBlessedError(AugmentError):
     def __init__(self, message: str, path: Path) -> None:
         super().__init__(message)
         self.path = path
+
+
+class StoreError(AugmentError):
+    """A stage artifact is missing or differs from its manifest; running again makes it anew."""
 
 
 class TrainingError(AugmentError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,12 +17,16 @@ from pydantic import BaseModel, ConfigDict
 from augment.errors import IntegrityError
 from augment.layout import CACHE, LOCK, QUARANTINE, VERSIONS
 from augment.manifest import Latest, Manifest, read_pins, version_folders
-from augment.runs import RunRecord, run_records
+from augment.runs import run_records
 from augment.staging import discard, remove, stale_staging
-from augment.store import Store, locked
+from augment.store import Store, locked, remove_lock
 
 KEEP_NEWEST = 5
 KEEP_AGE = timedelta(days=7)
+PLAN_STAGES = ("ingest", "encode")  # what `augment plan` makes, which keeps no record, for the run that follows it
+PLAN_SECONDS = 3600.0
+LEFTOVERS = ("", "runs", "stages/*", "datasets/*")  # where files are replaced whole, by a temporary one beside them
+LEFTOVER_SECONDS = 3600.0  # so long nobody takes to write such a file
 
 
 class Removed(BaseModel):
@@ -28,7 +34,7 @@ class Removed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["version", "quarantine", "staging", "cache", "artifact", "run"]
+    kind: Literal["version", "quarantine", "staging", "cache", "artifact", "run", "leftover"]
     path: str
     bytes: int
 
@@ -48,8 +54,10 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Garbage:
 
     Kept of each dataset are the latest version, the last five, those younger than seven days and those pinned; with
     them the artifacts that they were made from, and their caches. Whatever an unfinished run has noted or used since
-    it began is kept as well, with its quarantine. Nothing that a living process is writing is touched.
+    it began is kept as well, with its quarantine; so is what anybody makes or finds while this goes on, and what
+    `augment plan` made within the hour. Nothing that a living process is writing is touched.
     """
+    began = _file_clock(store)
     # Runs first: one that publishes and ends meanwhile is then still known here, or else its version is.
     records = list(run_records(store))
     unfinished = [record for record in records if record.unfinished]
@@ -63,7 +71,9 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Garbage:
                 removed.append(Removed(kind=kind, path=str(path), bytes=_size(path)))
                 if not dry_run:
                     remove(path) if kind == "staging" else discard(dataset, path)
-    removed += _collect_artifacts(store, needed, unfinished, dry_run)
+    # A run that begins from here on is in no record that was read: what it finds or makes bears a later time.
+    removed += _collect_artifacts(store, needed, min([began, *(r.started for r in unfinished)]), began, dry_run)
+    removed += _collect_leftovers(store, began, dry_run)
     for record in records:
         if not record.unfinished and time.time() - record.started > KEEP_AGE.total_seconds():
             path = record.folder / f"{record.run_id}.json"
@@ -110,24 +120,52 @@ def _unneeded(
 
 
 def _collect_artifacts(
-    store: Store, needed: set[tuple[str, str]], unfinished: list[RunRecord], dry_run: bool
+    store: Store, needed: set[tuple[str, str]], since: float, began: float, dry_run: bool
 ) -> list[Removed]:
-    """Remove the stage artifacts that are not ``needed`` and that no unfinished run has used since it began."""
-    since = min((record.started for record in unfinished), default=float("inf"))
+    """Remove the stage artifacts that are not ``needed`` and were not used ``since``, and locks of what is gone."""
     removed = []
     for stage in sorted(p for p in (store.root / "stages").glob("*") if p.is_dir()):
+        spared = min(since, began - PLAN_SECONDS) if stage.name in PLAN_STAGES else since
         for path in sorted(stage.iterdir()):
             key = path.name.removeprefix(".work-")
-            if path.name.startswith(".lock-") or (stage.name, key) in needed or _last_use(path) >= since:
+            if path.name.startswith((".lock-", ".tmp-")) or (stage.name, key) in needed:
                 continue
             with _not_being_made(stage, key) as free:
-                if free:
+                if free and _last_use(path) < spared:
                     removed.append(Removed(kind="artifact", path=str(path), bytes=_size(path)))
                     if not dry_run:
                         trash = path if path.name.startswith(".trash-") else path.with_name(f".trash-{path.name}")
                         path.rename(trash)  # at once, so that nobody finds half of it
                         remove(trash)
+        if not dry_run:
+            _remove_locks(stage)
     return removed
+
+
+def _remove_locks(stage: Path) -> None:
+    """Remove the lock files of artifacts that are not there, unless somebody is about to make one."""
+    for lock in stage.glob(".lock-*"):
+        key = lock.name.removeprefix(".lock-")
+        if not (stage / key).exists() and not (stage / f".work-{key}").exists():
+            remove_lock(lock)
+
+
+def _collect_leftovers(store: Store, began: float, dry_run: bool) -> list[Removed]:
+    """Remove temporary files whose writer was killed before it could rename them."""
+    removed = []
+    for path in sorted(path for place in LEFTOVERS for path in store.root.glob(f"{place}/.tmp-*".lstrip("/"))):
+        with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+            if path.is_file() and _last_use(path) < began - LEFTOVER_SECONDS:
+                removed.append(Removed(kind="leftover", path=str(path), bytes=_size(path)))
+                if not dry_run:
+                    remove(path)
+    return removed
+
+
+def _file_clock(store: Store) -> float:
+    """The time that a file written now bears; the clock of a file system may differ from this machine's."""
+    with tempfile.TemporaryFile(dir=store.root) as file:
+        return os.fstat(file.fileno()).st_mtime
 
 
 @contextlib.contextmanager

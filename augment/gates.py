@@ -30,6 +30,9 @@ GATES = (
 # What depends on the reader's machine or on older versions is not part of what makes a version itself.
 NOT_IN_VERSION_HASH = ("consumer_smoke", "regression")
 
+NO_CHECK = "Not measured: no check for it exists yet."
+WORTH_NOT_MEASURED = "Worth not measured: whether the synthetic rows help a classifier is not known."
+
 Severity = Literal["critical", "warning"]
 
 
@@ -45,6 +48,38 @@ class GateResult(BaseModel):
     severity: Severity
     passed: bool | None
     sentence: str
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 row``, ``2 rows``, ``1,000 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def unmeasured(gate: str, sentence: str, severity: Severity = "warning") -> GateResult:
+    """The result of a gate without a verdict; the sentence says why there is none."""
+    return GateResult(gate=gate, value=None, floor=None, limit=None, severity=severity, passed=None, sentence=sentence)
+
+
+def with_all_gates(results: Iterable[GateResult]) -> list[GateResult]:
+    """The results in the order of :data:`GATES`; a gate that is not among them was not measured."""
+    found = list(results)
+    absent = [name for name in GATES if name not in {result.gate for result in found}]
+    said = {"worth": WORTH_NOT_MEASURED}
+    return in_order([*found, *(unmeasured(name, said.get(name, NO_CHECK)) for name in absent)])
+
+
+def judged(results: Iterable[GateResult]) -> list[GateResult]:
+    """The results that have a verdict, in order."""
+    return [result for result in in_order(results) if result.passed is not None]
+
+
+def not_judged(results: Iterable[GateResult]) -> dict[str, list[str]]:
+    """The gates without a verdict by the sentence that says why, both in order: few lines for many gates."""
+    found: dict[str, list[str]] = {}
+    for result in in_order(results):
+        if result.passed is None:
+            found.setdefault(result.sentence, []).append(result.gate)
+    return found
 
 
 def blessed(results: Iterable[GateResult]) -> bool:

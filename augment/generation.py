@@ -15,7 +15,7 @@ from torch import Tensor
 
 import models
 from augment.codec import Codec
-from augment.devices import choose_device, cpu_threads
+from augment.devices import choose_device, cpu_threads, device_title
 from augment.errors import AugmentError, InputError, did_you_mean
 from augment.hashing import content_hashes
 from augment.optimisation import is_out_of_memory
@@ -24,7 +24,7 @@ from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_name
 from augment.seeding import derive_seed
 from augment.store import ArtifactRef, Store, code_version, hash_json
-from augment.training import CODEC, MODEL, WEIGHTS
+from augment.training import CODEC, MODEL, TORCH, WEIGHTS, model_code
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
 if TYPE_CHECKING:
@@ -37,15 +37,14 @@ SHARD_BYTES = 64 << 20  # of the rows as 32-bit floats
 MIN_SHARD_ROWS, MAX_SHARD_ROWS = 1_000, 50_000
 ROW_GROUP_ROWS = 10_000
 ROW_GROUP_BYTES = 32 << 20
-# The weights of a model do not tell how rows are drawn with them, so the code of the models counts here too.
 CODE = (
     "augment.generation",
     "augment.seeding",
+    "augment.devices",
     "augment.codec",
     "augment.columns",
     "augment.hashing",
     "augment.png",
-    "models",
 )
 
 # What generation adds to the data's own columns.
@@ -105,8 +104,17 @@ def shard_requests(wanted: dict[str, int], round: int, shard_rows: int) -> list[
     return requests
 
 
-def shard_key(model: ArtifactRef, real: ArtifactRef, section: GenerateSection, request: ShardRequest, seed: int) -> str:
-    """The key of the shard that :func:`generate_shard` makes, known before it is drawn."""
+def shard_key(
+    model: ArtifactRef, real: ArtifactRef, section: GenerateSection, request: ShardRequest, seed: int, store: Store
+) -> str:
+    """The key of the shard that :func:`generate_shard` makes, known before it is drawn.
+
+    The device is not part of it: nobody knows beforehand what ``auto`` will find where the shard is drawn.
+
+    Raises:
+        StoreError: the model is not in the store.
+        InputError: its kind is not known.
+    """
     identity = {
         "model": model.sha256,
         "real": real.sha256,
@@ -117,8 +125,29 @@ def shard_key(model: ArtifactRef, real: ArtifactRef, section: GenerateSection, r
         "request": request.model_dump(),
         "seed": seed,
         "code": code_version(*CODE),
+        # The weights of a model do not tell how rows are drawn with them.
+        "model_code": model_code(model_config(model, store)),
+        "torch": TORCH,
     }
     return hash_json(identity)[:32]
+
+
+def model_config(ref: ArtifactRef, store: Store) -> ModelConfig:
+    """The settings of the model that was trained.
+
+    Raises:
+        StoreError: the artifact is not in the store.
+        InputError: there is no such model.
+    """
+    described = json.loads((store.path(ref) / MODEL).read_text())["model"]
+    known = find_plugins(models, ModelConfig)
+    kind = described["kind"]
+    if kind not in known:
+        raise InputError(
+            f"the model artifact {ref.key} is of kind '{kind}', which is not known{did_you_mean(kind, known)}"
+        )
+    config: ModelConfig = known[kind].model_validate(described)
+    return config
 
 
 def load_model(ref: ArtifactRef, store: Store, device: str = "cpu") -> tuple[GenerativeModel, Codec]:
@@ -127,23 +156,16 @@ def load_model(ref: ArtifactRef, store: Store, device: str = "cpu") -> tuple[Gen
     Weights that were trained on a GPU load anywhere.
 
     Raises:
-        IntegrityError: the artifact is not in the store, or a file of it was altered.
+        StoreError: the artifact is not in the store, or a file of it was altered.
         InputError: this machine has no such device, or no such model.
     """
     from safetensors.torch import load_file
 
     folder = store.verify(ref, (MODEL, WEIGHTS, CODEC))
-    record = json.loads((folder / MODEL).read_text())
-    known = find_plugins(models, ModelConfig)
-    kind = record["model"]["kind"]
-    if kind not in known:
-        raise InputError(
-            f"the model artifact {ref.key} is of kind '{kind}', which is not known{did_you_mean(kind, known)}"
-        )
-    config = known[kind].model_validate(record["model"])
-    model = config.build(TensorSpec.from_json(record["spec"]), torch.Generator().manual_seed(0))
+    spec = TensorSpec.from_json(json.loads((folder / MODEL).read_text())["spec"])
+    model = model_config(ref, store).build(spec, torch.Generator().manual_seed(0))
     model.load_state_dict(load_file(folder / WEIGHTS))
-    return model.to(choose_device(device)).eval(), Codec.load(folder / CODEC)
+    return model.to(choose_device(device, "generate.device")).eval(), Codec.load(folder / CODEC)
 
 
 def generate_shard(
@@ -154,22 +176,22 @@ def generate_shard(
     seed: int,
     store: Store,
     progress: Progress = silent,
-    device: str = "auto",
 ) -> ArtifactRef:
     """The artifact of one shard: exactly the rows that ``request`` asks for, one class after the other.
 
     Its bytes do not depend on other shards, so it can be made alone, elsewhere or again, on the same CPU type,
-    versions and thread count.
+    versions and thread count. A CPU and a GPU draw other rows from the same seed: the bytes are those of the type of
+    device that drew them first, and ``shard.json`` names it, which is not part of the artifact's hash.
 
     Raises:
-        InputError: a class is not one of the data's, or the model does not offer the operator.
-        IntegrityError: the model or the real data are not in the store, or were altered.
+        InputError: a class is not one of the data's, the model does not offer the operator, or the device is not there.
+        StoreError: the model or the real data are not in the store, or were altered.
     """
-    key = shard_key(model, real, section, request, seed)
+    key = shard_key(model, real, section, request, seed, store)
 
     def fill(folder: Path) -> None:
         schema = DatasetSchema.load(store.path(real) / "schema.json")
-        network, codec = load_model(model, store, device)
+        network, codec = load_model(model, store, section.device)
         labels = request_labels(schema, request)
         origin = Origin(model.sha256[:12], request, derive_seed(seed, "generate", request.round, request.shard))
         with cpu_threads(section.threads), ShardWriter(folder / SHARD, schema) as writer:
@@ -186,10 +208,11 @@ def generate_shard(
             "counts": request.counts,
             "batch_size": section.batch_size,
             "seed": origin.seed,
+            "device": device_title(next(network.parameters()).device),
         }
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
-    return store.write(STAGE, key, fill)
+    return store.write(STAGE, key, fill, identity=(SHARD,))
 
 
 def draw_function(model: GenerativeModel, section: GenerateSection) -> Draw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,12 +10,13 @@ import pyarrow as pa
 
 from augment.columns import KINDS
 from augment.columns._storage import natural_type, refuse_not_finite, stored
-from augment.columns._summary import ColumnSummary
+from augment.columns._summary import PLAIN_FAMILIES, ColumnSummary
 from augment.columns.ignore import why_no_category
 from augment.errors import InputError, did_you_mean
 from augment.schema import ClassValue, ColumnSchema, DatasetSchema, KindName
 
 MOST_CLASSES = 1_000
+EXACT = 2**53  # up to here floating point holds every whole number
 
 
 class Inferred(NamedTuple):
@@ -65,11 +67,12 @@ def conform(batch: pa.RecordBatch, schema: DatasetSchema, where: str = "the data
     Raises:
         InputError: a column is absent, or a value cannot be stored in its type.
     """
+    given = dict(zip(batch.schema.names, batch.columns, strict=True))
     arrays = []
     for column in schema.columns:
-        if column.name not in batch.schema.names:
+        if column.name not in given:
             raise InputError(f"{where} lacks the column '{column.name}'; give all parts of the data the same columns.")
-        arrays.append(stored(batch.column(column.name), column, where))
+        arrays.append(stored(given[column.name], column, where))
     return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow_schema)
 
 
@@ -78,10 +81,11 @@ def _summaries(batches: Iterable[pa.RecordBatch], where: str, parse_text: bool) 
     for batch in batches:
         if not summaries:
             summaries = {f.name: ColumnSummary(f.name, f.type, where, parse_text) for f in batch.schema}
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         for name, summary in summaries.items():
-            if name not in batch.schema.names:
+            if name not in columns:
                 raise InputError(f"{where} lacks the column '{name}' in some rows; give all parts the same columns.")
-            summary.add(batch.column(name))
+            summary.add(columns[name])
     if not any(summary.rows for summary in summaries.values()):
         raise InputError(f"{where} holds no rows; give a source with rows.")
     return summaries
@@ -124,7 +128,12 @@ def _label_column(
         InputError: its values are no classes.
     """
     name, where = summary.name, summary.where
-    if summary.family in ("time", "image") or not summary.present:
+    if declared is not None and not KINDS[declared].may_label:
+        raise InputError(
+            f"source.columns declares the label column '{name}' of {where} to be {declared}, and a label is a class; "
+            "declare it categorical, or leave it out."
+        )
+    if summary.family not in PLAIN_FAMILIES or not summary.present:
         holds = f"{summary.family}s" if summary.present else "only missing values"
         raise InputError(f"the label column '{name}' of {where} holds {holds}; choose a column with classes.")
     notes = []
@@ -133,10 +142,10 @@ def _label_column(
     if measures or summary.family == "float":
         # Whole numbers with missing ones among them become floats in many a tool.
         refuse_not_finite(summary)
-        if not all(float(value).is_integer() for value in summary.distinct or (0.5,)):
+        if not all(float(value).is_integer() and abs(float(value)) <= EXACT for value in summary.distinct or (0.5,)):
             raise InputError(
-                f"the label column '{name}' of {where} holds numbers with decimals, and a label is a class; "
-                "choose a column with classes, or make whole numbers or text of it."
+                f"the label column '{name}' of {where} holds numbers with decimals, or beyond 2^53, and a label is a "
+                "class; choose a column with classes, or make whole numbers or text of it."
             )
         stored_type = "int64"
         notes = [f"the label column '{name}' holds whole numbers as floating point and is stored as integers"]
@@ -146,14 +155,31 @@ def _label_column(
             f"{MOST_CLASSES} classes allowed; choose a column with classes."
         )
     classes = sorted({_as_class(value, stored_type) for value in summary.distinct})
+    notes += _alike_notes(name, [value for value in classes if isinstance(value, str)])
     values: dict[str, Any] = {"kind": "categorical", "type": stored_type}
     return ColumnSchema(name=name, reason="the label", **values), tuple(classes), notes
+
+
+def _alike_notes(name: str, classes: list[str]) -> list[str]:
+    """Sentences about classes that a reader takes for one: those that differ in case, blanks, Unicode form alone."""
+    alike: dict[str, list[str]] = {}
+    for text in classes:
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        seen = "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf")
+        alike.setdefault(seen, []).append(text)
+    return [
+        f"the label column '{name}' has classes that read alike: {', '.join(map(ascii, texts))}; "
+        "if they are one class, write them alike"
+        for texts in alike.values()
+        if len(texts) > 1
+    ]
 
 
 def _as_class(value: Any, stored_type: str) -> Any:
     """A label's value as its column stores it."""
     if stored_type == "int64":
-        return int(float(value)) if "." in str(value) else int(value)
+        text = str(value)
+        return int(text) if text.lstrip("-").isdigit() else int(float(text))  # 1.0 and 1e3 are written so
     if stored_type == "bool":
         return value if isinstance(value, bool) else value.strip() == "true"
     return str(value)
@@ -169,10 +195,10 @@ def _refuse_nothing_to_learn(schema: DatasetSchema, summaries: Mapping[str, Colu
             f"{where} has no column to learn from: all are ignored ({', '.join(c.name for c in schema.ignored)}); "
             "declare the kinds of some with source.columns."
         )
-    alone = [c.name for c in features if KINDS[c.kind].fills_tensor]
+    alone = [c for c in features if KINDS[c.kind].fills_tensor]
     if alone and len(features) > 1:
-        others = [c.name for c in features if c.name != alone[0]]
+        others = [c.name for c in features if c.name != alone[0].name]
         raise InputError(
-            f"the image column '{alone[0]}' of {where} cannot be mixed with other features ({', '.join(others)}); "
-            f"leave those out with source.columns: {{{others[0]}: ignore}}."
+            f"the {alone[0].kind} column '{alone[0].name}' of {where} cannot be mixed with other features "
+            f"({', '.join(others)}); leave those out with source.columns: {{{others[0]}: ignore}}."
         )

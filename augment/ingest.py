@@ -19,14 +19,13 @@ from pydantic import BaseModel, ConfigDict
 
 import augment.columns
 import augment.sources
-from augment.codec import class_indices
 from augment.config import SplitSection
 from augment.errors import InputError, did_you_mean
-from augment.hashing import as_hex, hash_pairs, rows_sha256
+from augment.hashing import as_hex, hash_pairs, row_words, rows_sha256, value_pairs
 from augment.inference import Inferred, conform, infer_schema
 from augment.plugins import modules_of
 from augment.progress import Progress, silent
-from augment.schema import DatasetSchema, class_name
+from augment.schema import DatasetSchema, class_indices, class_name
 from augment.sources._contract import Source
 from augment.split import DROPPED, PARTS, TEST, RowFacts, split_rows
 from augment.store import ArtifactRef, Store, code_version, hash_json
@@ -213,35 +212,39 @@ class _Noted:
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._y: list[npt.NDArray[np.int32]] = []
         self._given: list[npt.NDArray[np.int8]] = []
-        self._groups: list[npt.NDArray[np.int32]] = []
-        self._group_codes: dict[Any, int] = {}
+        self._groups: list[npt.NDArray[np.uint64]] = []
         self._rows = 0
 
     def add(self, batch: pa.RecordBatch, is_test: bool) -> None:
         """Take note of the next rows, which may be of a test part of its own."""
         schema, split = self._schema, self._split
         self._hashes.append(hash_pairs(batch, schema))
-        y = np.zeros(batch.num_rows) if schema.label is None else class_indices(batch.column(schema.label), schema)
+        labels = batch.column(schema.label) if schema.label is not None else None
+        y = class_indices(labels, schema, batch.num_rows)
         self._y.append(y.astype(np.int32))
         if split.column is not None and not is_test:
             self._given.append(self._given_parts(batch.column(split.column), split.column))
         else:
             self._given.append(np.full(batch.num_rows, TEST if is_test else DROPPED, np.int8))
         if split.group is not None:
-            codes = self._group_codes
-            values = batch.column(split.group).to_pylist()
+            array = batch.column(split.group)
+            # 64 bits of a hash for each row: a clash only keeps two groups on one side.
+            words = value_pairs(array, schema.column(split.group))[:, 0]
+            alone = array.is_null().to_numpy(zero_copy_only=False)
             # A row without a group is a group of its own.
-            keys = (("row", self._rows + i) if value is None else value for i, value in enumerate(values))
-            self._groups.append(np.array([codes.setdefault(key, len(codes)) for key in keys], np.int32))
+            self._groups.append(np.where(alone, row_words(self._rows, len(array)), words))
         self._rows += batch.num_rows
 
     def facts(self) -> RowFacts:
         """The notes on all rows."""
+        groups = None
+        if self._groups:
+            groups = np.unique(np.concatenate(self._groups), return_inverse=True)[1].astype(np.int32)
         return RowFacts(
             hashes=np.concatenate(self._hashes),
             y=np.concatenate(self._y),
             given=np.concatenate(self._given),
-            groups=np.concatenate(self._groups) if self._groups else None,
+            groups=groups,
         )
 
     def _given_parts(self, array: pa.Array, name: str) -> npt.NDArray[np.int8]:

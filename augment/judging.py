@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from augment.checks._contract import Check, Flags, Learned, RowFigures, Shard, ShardRecord, sound_rows
 from augment.checks._hashes import HASH
 from augment.checks._real import class_names
+from augment.columns._profile import Traits
 from augment.expectations import judge
-from augment.features import Traits, profile
+from augment.features import profile
 from augment.hashing import hash_pairs
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef
@@ -32,6 +33,11 @@ PROVENANCE = {
     "gen_index": pa.int64(),
     "content_hash": pa.string(),
 }
+REJECT_FIELDS = (
+    pa.field("reject_gate", pa.string()),
+    pa.field("reject_reason", pa.string()),
+    pa.field("reject_round", pa.int64()),
+)
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,11 @@ def judge_table(
 
 
 def rejects_schema(schema: DatasetSchema) -> pa.Schema:
-    """The columns of ``rejects.parquet``: the id, the data's own columns, and why the row was left out."""
-    why = [pa.field("gate", pa.string()), pa.field("reason", pa.string()), pa.field("round", pa.int64())]
-    return pa.schema([pa.field("sample_id", pa.string()), *schema.arrow_schema, *why])
+    """The columns of ``rejects.parquet``: the id, the data's own columns, and why the row was left out.
+
+    Their names are among those that data cannot have.
+    """
+    return pa.schema([pa.field("sample_id", pa.string()), *schema.arrow_schema, *REJECT_FIELDS])
 
 
 def _malformed(table: pa.Table, schema: DatasetSchema, info: Mapping[str, Any]) -> list[str]:
@@ -182,7 +190,7 @@ def _write_rejects(
     left_out = table.filter(pa.array(out))
     target = rejects_schema(schema)
     columns = {name: left_out[name] for name in ("sample_id", *schema.arrow_schema.names)}
-    columns["gate"] = pa.array(gates[out], pa.string())
-    columns["reason"] = pa.array(reasons[out], pa.string())
-    columns["round"] = pa.array(np.full(int(out.sum()), number, dtype=np.int64))
+    columns["reject_gate"] = pa.array(gates[out], pa.string())
+    columns["reject_reason"] = pa.array(reasons[out], pa.string())
+    columns["reject_round"] = pa.array(np.full(int(out.sum()), number, dtype=np.int64))
     pq.write_table(pa.table(columns).cast(target), path, compression="zstd")

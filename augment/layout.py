@@ -24,7 +24,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from augment.errors import InputError
-from augment.schema import ColumnSchema, DatasetSchema
+from augment.schema import DatasetSchema
 
 MANIFEST = "MANIFEST.json"
 BLESSED = "BLESSED"
@@ -123,7 +123,7 @@ def dataset_folder(root: Path, name: str) -> Path:
 def published_schema(schema: DatasetSchema, part: Part, equal_class_mass: bool = False) -> pa.Schema:
     """The Arrow schema of the part's files, with the metadata that say what they are."""
     fields = [*schema.arrow_schema, *ADDED_FIELDS]
-    features = {c.name: _feature(c) for c in schema.columns}
+    features: dict[str, Any] = {c.name: c.stored.hugging_face() for c in schema.columns}
     features |= {f.name: {"dtype": str(f.type), "_type": "Value"} for f in ADDED_FIELDS}
     features["parent_ids"] = [{"dtype": "string", "_type": "Value"}]
     metadata = {
@@ -132,10 +132,3 @@ def published_schema(schema: DatasetSchema, part: Part, equal_class_mass: bool =
         b"huggingface": json.dumps({"info": {"features": features}}).encode(),
     }
     return pa.schema(fields, metadata=metadata)
-
-
-def _feature(column: ColumnSchema) -> Any:
-    """How Hugging Face `datasets` describes a column."""
-    if column.type == "image":
-        return {"_type": "Image"}
-    return {"dtype": str(column.arrow_type), "_type": "Value"}

@@ -39,8 +39,10 @@ def describe_lineage(
 ) -> dict[str, Any]:
     """The ``lineage`` of a manifest; ``used`` are the artifacts of generation and of the audit.
 
+    ``packages`` are those that publish, ``trained_with`` those that the model was trained with, perhaps elsewhere.
+
     Raises:
-        IntegrityError: an artifact is not in the store.
+        StoreError: an artifact is not in the store.
     """
     ingested = json.loads((store.path(real) / "ingest.json").read_text())
     trained = json.loads((store.path(model) / "model.json").read_text())
@@ -67,13 +69,21 @@ def describe_lineage(
         "train": trained.get("train"),
         "parameters": trained.get("parameters"),
         "device": trained.get("device"),
+        "drawn_on": sorted({device for ref in used if (device := _drawn_on(ref, store)) is not None}),
         "weights_sha256": weights,
         "generator_id": model.sha256[:12],
         "generator_train_rows_sha256": trained.get("train_rows_sha256"),
         "artifacts": [ref.model_dump() for ref in artifacts.values()],
         "code_commit": context.code_commit,
         "packages": package_versions(),
+        "trained_with": trained.get("packages", {}),
     }
+
+
+def _drawn_on(ref: ArtifactRef, store: Store) -> str | None:
+    """The device that a shard was drawn on; null for any other artifact."""
+    record = store.path(ref) / "shard.json"
+    return json.loads(record.read_text()).get("device") if record.exists() else None
 
 
 def package_versions() -> dict[str, str]:

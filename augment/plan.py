@@ -122,6 +122,10 @@ def counts(plan: CountsPlan, train: dict[str, int]) -> dict[str, int]:
         InputError: a class does not exist.
     """
     for name in plan.counts:
+        if name not in train and "" in train:
+            raise InputError(
+                f"plan.counts names '{name}' and the data have no label; set source.label, or use plan.kind multiply."
+            )
         if name not in train:
             raise InputError(f"plan.counts names '{name}', which is no class{did_you_mean(name, train)}")
     return {name: plan.counts.get(name, 0) for name in train}

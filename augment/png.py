@@ -24,6 +24,8 @@ GREY, RGB = 0, 2  # the colour types of the PNG standard
 
 def encode_pngs(pixels: Pixels) -> list[bytes]:
     """One plain PNG for each of ``pixels``, uint8 of shape (N, H, W) for grey or (N, H, W, 3) for RGB."""
+    if not len(pixels):
+        return []
     num_images, height, width = pixels.shape[:3]
     rows = np.zeros((num_images, height, 1 + width * (3 if pixels.ndim == 4 else 1)), np.uint8)  # filter 0, then pixels
     rows[:, :, 1:] = pixels.reshape(num_images, height, -1)

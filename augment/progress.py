@@ -13,9 +13,7 @@ class Progress(Protocol):
     show beside them, such as the loss in nats.
     """
 
-    def __call__(
-        self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None
-    ) -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str, values: Mapping[str, float] | None = None) -> None:
         """Take note; ``total`` is 0 while it is not known."""
         ...
 

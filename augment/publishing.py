@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from augment.assembly import Assembly, count_rows, open_shards, write_parts
 from augment.card import write_card
 from augment.croissant import write_croissant
+from augment.errors import IntegrityError
 from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
 from augment.layout import (
     BLESSED,
@@ -36,6 +37,7 @@ from augment.layout import (
 )
 from augment.lineage import RunContext, describe_lineage
 from augment.manifest import (
+    Counts,
     Latest,
     Manifest,
     find_hex,
@@ -53,7 +55,7 @@ from augment.versions import refuse_altered
 __all__ = ["Publication", "RunContext", "publish"]
 
 ReportWriter = Callable[..., None]
-Consumer = Callable[[Path, DatasetSchema], GateResult]
+Consumer = Callable[[Path, DatasetSchema, Counts], GateResult]
 
 
 class Publication(BaseModel):
@@ -95,7 +97,8 @@ def publish(
 
     Raises:
         InputError: ``name`` cannot be a dataset's name.
-        IntegrityError: an artifact differs from its manifest, or the version that holds the same is altered.
+        StoreError: an artifact is missing or differs from its manifest.
+        IntegrityError: the version that holds the same is altered.
     """
     started = time.monotonic()
     dataset = dataset_folder(store.root, name)
@@ -169,7 +172,7 @@ class _Stage:
             gates=in_order(gates),
         )
         write_card(self.folder, manifest)  # the consumer opens the card too
-        opened = consumer(self.folder, self.assembly.schema)
+        opened = consumer(self.folder, self.assembly.schema, self.assembly.counts)
         gates = in_order([g for g in gates if g.gate != opened.gate] + [opened])
         verdict: Literal["blessed", "not blessed"] = "blessed" if blessed(gates) else "not blessed"
         manifest = manifest.model_copy(update={"gates": gates, "verdict": verdict})
@@ -222,7 +225,8 @@ def _default_consumer() -> Consumer:
 
 def _inputs_hash(single: Sequence[ArtifactRef], sharded: Sequence[ArtifactRef], context: RunContext) -> str:
     """A hash of all that decides what a version holds, so that an unchanged run is known before anything is written."""
-    code = code_version("augment.publishing", "augment.assembly", "augment.layout", "augment.weights", "augment.schema")
+    modules = ("publishing", "assembly", "layout", "weights", "schema", "columns")
+    code = code_version(*(f"augment.{name}" for name in modules))
     hashes = [[ref.sha256 for ref in refs] for refs in (single, sharded)]
     return hash_json([hashes, context.equal_class_mass, repr(context.worth), code, pa.__version__])
 
@@ -236,10 +240,16 @@ def _verify(refs: Sequence[ArtifactRef], store: Store) -> None:
 
 def _made_from(dataset: Path, inputs: str) -> Path | None:
     """The newest version made from the same inputs, or null."""
-    for folder in reversed(version_folders(dataset)):
-        if sequence_of(folder) and Manifest.load(folder).inputs_sha256 == inputs:
-            return folder
-    return None
+    found = (p for p in reversed(version_folders(dataset)) if sequence_of(p) and _inputs_of(p) == inputs)
+    return next(found, None)
+
+
+def _inputs_of(folder: Path) -> str | None:
+    """What the data in ``folder`` were made from, or null where its manifest cannot be read."""
+    try:
+        return Manifest.load(folder).inputs_sha256
+    except IntegrityError:
+        return None  # an altered version must not stop others from being published
 
 
 def _commit(dataset: Path, folder: Path, manifest: Manifest) -> tuple[Literal["published", "unchanged"], Path]:
@@ -290,14 +300,20 @@ def _point_at(dataset: Path, place: Path) -> bool:
 
 
 def _quarantine(dataset: Path, folder: Path, manifest: Manifest, run_id: str) -> Path:
-    """Move refused data out of readers' sight, with everything that shows why."""
+    """Move refused data out of readers' sight, with everything that shows why.
+
+    A refusal of the same inputs takes the place of an earlier one, so that a run which is repeated every night and
+    refused every time keeps one copy.
+    """
     manifest.model_copy(update={"version": None}).save(folder)
     _seal(folder, NOT_BLESSED, manifest)
     place = dataset / QUARANTINE / run_id
     with locked(dataset / LOCK):
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists():  # the same run was refused before and is tried again
-            discard(dataset, place)
+        earlier = [p for p in sorted(place.parent.iterdir()) if _inputs_of(p) == manifest.inputs_sha256]
+        for path in sorted({place, *earlier}):
+            if path.exists():
+                discard(dataset, path)
         folder.rename(place)
         fsync_path(place.parent)
     return place

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,10 +36,10 @@ from augment.layout import (
     Part,
 )
 from augment.manifest import Latest, Manifest, read_seal, resolve_version
-from augment.schema import ClassValue, DatasetSchema
+from augment.schema import ClassValue, DatasetSchema, class_indices
 from augment.seeding import numpy_generator
 from augment.versions import refuse_altered
-from augment.weights import class_indices, class_weights, row_weights
+from augment.weights import class_weights, row_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,31 +54,51 @@ def load_dataset(
     version: str | None = None,
     cache_dir: str | Path | None = None,
     verify: bool = True,
-    *,
-    _staged: DatasetSchema | None = None,
 ) -> Dataset:
     """The latest version of the dataset in the folder ``path``, or the version that ``path`` itself is.
 
     ``version`` picks another by its name or the beginning of its hex digits. Every byte is compared with the manifest
     unless ``verify`` is false; what the rows say about themselves is compared always. Decoded rows for torch are kept
-    in ``cache_dir``, by default beside the versions.
+    in ``cache_dir``, by default beside the versions; those that were altered there are decoded anew.
 
     Raises:
         InputError: there is no such dataset or version.
         IntegrityError: the version is not blessed, is altered, or contradicts itself about what is synthetic.
     """
     place = Path(path).expanduser().absolute()
-    if _staged is not None:  # the audit opens the folder before it has a manifest
-        folder, schema = place, _staged
-    else:
-        folder = _find(place, version)
-        read_seal(folder)
-        if verify:
-            inside = folder.parent.name == VERSIONS
-            refuse_altered(folder, Latest.load(folder.parent.parent) if inside else None)
-        schema = Manifest.load(folder).dataset_schema
+    folder = _find(place, version)
+    read_seal(folder)
+    if verify:
+        inside = folder.parent.name == VERSIONS
+        refuse_altered(folder, Latest.load(folder.parent.parent) if inside else None)
+    schema = Manifest.load(folder).dataset_schema
     refuse_contradictions(folder, schema)
-    return Dataset(folder, schema, Path(cache_dir).expanduser().absolute() if cache_dir is not None else None)
+    cache = Path(cache_dir).expanduser().absolute() if cache_dir is not None else None
+    return Dataset(folder, schema, cache, verify)
+
+
+def open_staged_dataset(folder: Path, schema: DatasetSchema, cache_dir: Path | None = None) -> Dataset:
+    """The dataset in a ``folder`` that has no manifest yet, for those who audit it before it is published.
+
+    Raises:
+        IntegrityError: the folder contradicts itself about what is synthetic.
+    """
+    refuse_contradictions(folder, schema)
+    return Dataset(folder, schema, cache_dir)
+
+
+@contextlib.contextmanager
+def without_hub() -> Iterator[None]:
+    """Keep Hugging Face `datasets`, which must be installed, from asking the hub; the caller's setting comes back."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def _find(place: Path, version: str | None) -> Path:
@@ -115,10 +135,11 @@ class Dataset:
     synthetic rows of a class share its mass again.
     """
 
-    def __init__(self, path: Path, schema: DatasetSchema, cache_dir: Path | None = None) -> None:
+    def __init__(self, path: Path, schema: DatasetSchema, cache_dir: Path | None = None, verify: bool = True) -> None:
         self.path = path
         self.schema = schema
         self._cache_dir = cache_dir
+        self._verify = verify
 
     @property
     def manifest(self) -> Manifest:
@@ -194,7 +215,7 @@ class Dataset:
         from augment.torch_rows import TorchRows
 
         chosen = self._select(split, synthetic, ratio)
-        return TorchRows(self.path, self._cache(), self.schema, chosen, transform)
+        return TorchRows(self.path, self._cache(), self.schema, chosen, transform, self._verify)
 
     def hf(self, config: str = "augmented") -> Any:
         """The Hugging Face ``DatasetDict`` of ``augmented``, ``real`` or ``synthetic``, without asking the hub.
@@ -206,12 +227,12 @@ class Dataset:
             raise InputError(f"there is no configuration '{config}'{did_you_mean(config, CONFIGS)}")
         if not any(pq.read_metadata(file).num_rows for part in CONFIGS[config] for file in part.files(self.path)):
             raise InputError(f"{self.path} has no rows for the configuration '{config}'; load 'augmented'.")
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
         try:
             import datasets
         except ImportError:
             raise InputError("Hugging Face `datasets` is not installed; run `pip install datasets`.") from None
-        return datasets.load_dataset(str(self.path), config, cache_dir=str(self._cache() / "hf"))
+        with without_hub():
+            return datasets.load_dataset(str(self.path), config, cache_dir=str(self._cache() / "hf"))
 
     def _cache(self) -> Path:
         """Where decoded rows of this version are kept."""

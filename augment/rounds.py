@@ -29,7 +29,7 @@ def round_requests(
     """The shards of round ``number``: together the rows that ``wanted`` says and ``judged`` did not accept so far.
 
     Raises:
-        IntegrityError: the model or a judgement is not in the store.
+        StoreError: the model or a judgement is not in the store.
     """
     from augment.generation import default_shard_rows, shard_requests
     from augment.validation import accepted_counts

@@ -4,7 +4,7 @@
 
     record = RunRecord.start(store, run_id, config_sha256)
     record.note(ref)            # after every stage
-    record.finish("published")  # whatever came of it; a killed run stays "running" and is given seven days
+    record.finish("published")  # whatever came of it; a killed run stays "running"
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from augment.store import ArtifactRef, Store, process_owner, write_atomically
 
-GRACE_SECONDS = 7 * 86_400.0  # how long the work of a killed run waits to be taken up again
+GRACE_SECONDS = 7 * 86_400.0  # how long the work of a run that was killed or failed waits to be taken up again
 
 
 class RunRecord(BaseModel):
@@ -56,16 +56,19 @@ class RunRecord(BaseModel):
         self._save()
 
     def finish(self, status: str) -> None:
-        """Say that the run ended: ``published``, ``unchanged``, ``refused``, ``failed`` or ``cancelled``."""
+        """Say that the run ended: ``published``, ``unchanged``, ``refused`` or ``failed``."""
         self.status = status
         self._save()
 
     @property
     def unfinished(self) -> bool:
-        """Whether the run goes on, or was killed less than seven days ago and may be taken up again."""
-        if self.status != "running":
+        """Whether the run goes on, or was killed or failed and began less than seven days ago: the same command again
+        takes up its work, such as the checkpoints of a training that had no room left.
+        """
+        if self.status not in ("running", "failed"):
             return False
-        return time.time() - self.started < GRACE_SECONDS or self._is_alive()
+        young = time.time() - self.started < GRACE_SECONDS
+        return young or (self.status == "running" and self._is_alive())
 
     def _is_alive(self) -> bool:
         if self.owner.get("host") != socket.gethostname():

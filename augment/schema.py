@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticKnownError, core_schema
 
-from augment.errors import InputError
+from augment.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from augment.columns._types import StoredType
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # the Hugging Face Image feature
 
-# Columns that publication adds; a source that has one of these names must rename it.
+# Columns that publication adds to rows and rejected rows; a source that has one of these names must rename it.
 RESERVED_COLUMNS = (
     "sample_id",
     "is_synthetic",
@@ -24,10 +33,35 @@ RESERVED_COLUMNS = (
     "gen_index",
     "content_hash",
     "sample_weight",
+    "reject_gate",
+    "reject_reason",
+    "reject_round",
 )
 
-# In the order in which a column is offered to the kinds; the first that knows it takes it.
-KindName = Literal["image", "boolean", "ignore", "integer", "numeric", "categorical"]
+
+class _OneOfTheKinds:
+    """Allows the names of the column kinds that are found, which is done at the first use: they need this module."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        from augment.columns import KINDS
+
+        return {"type": "string", "enum": list(KINDS)}
+
+    @staticmethod
+    def _check(name: str) -> str:
+        from augment.columns import KINDS
+
+        if name not in KINDS:
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(f"'{kind}'" for kind in KINDS)})
+        return name
+
+
+KindName = Annotated[str, _OneOfTheKinds()]
 ClassValue = str | int | bool  # what a label may be, as JSON
 
 
@@ -38,21 +72,33 @@ class ColumnSchema(BaseModel):
 
     name: str
     kind: KindName
-    type: Literal["int64", "float64", "string", "bool", "image", "timestamp"]
+    type: str  # the name of one of augment.columns.STORED_TYPES
     reason: str  # why this kind was inferred, or "declared"
     decimals: int | None = None  # the decimals that a numeric column is written with; null: as many as it takes
+
+    @field_validator("type")
+    @classmethod
+    def _type_is_found(cls, name: str) -> str:
+        if name not in _stored_types():
+            raise ValueError(f"'{name}' is no stored type{did_you_mean(name, _stored_types())}")
+        return name
+
+    @property
+    def stored(self) -> StoredType:
+        """How the column is stored, hashed and described to readers."""
+        return _stored_types()[self.type]
 
     @property
     def arrow_type(self) -> pa.DataType:
         """The type in which the column is stored and published."""
-        return {
-            "int64": pa.int64(),
-            "float64": pa.float64(),
-            "string": pa.string(),
-            "bool": pa.bool_(),
-            "image": IMAGE_TYPE,
-            "timestamp": pa.timestamp("us"),
-        }[self.type]
+        return self.stored.arrow
+
+
+def _stored_types() -> Mapping[str, StoredType]:
+    """The stored types by name; the kinds that bring them need this module."""
+    from augment.columns import STORED_TYPES
+
+    return STORED_TYPES
 
 
 class DatasetSchema(BaseModel):
@@ -83,10 +129,6 @@ class DatasetSchema(BaseModel):
         """The column called ``name``; raises ``KeyError`` where there is none."""
         return {c.name: c for c in self.columns}[name]
 
-    def class_of(self, name: str) -> ClassValue | None:
-        """The class that a run file calls ``name`` (its text form), or null."""
-        return {class_name(value): value for value in self.classes}.get(name)
-
     def save(self, path: Path) -> None:
         """Write the schema as JSON."""
         path.write_text(self.model_dump_json(indent=1) + "\n")
@@ -100,6 +142,15 @@ class DatasetSchema(BaseModel):
 def class_name(value: ClassValue) -> str:
     """The text by which run files, reports and the command line name a class (``1``, ``true``, ``bream``)."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def class_indices(labels: pa.Array | pa.ChunkedArray | None, schema: DatasetSchema, rows: int) -> npt.NDArray[np.int64]:
+    """The position of each row's class, int64 of shape (rows,); -1 without a label, 0 where no column is the label."""
+    if schema.label is None or labels is None:
+        return np.zeros(rows, dtype=np.int64)
+    known = pa.array(schema.classes, type=schema.column(schema.label).arrow_type)
+    found = pc.fill_null(pc.index_in(labels, value_set=known, skip_nulls=True), -1)
+    return np.asarray(found).astype(np.int64)
 
 
 def refuse_reserved(names: list[str], where: str) -> None:

@@ -220,6 +220,10 @@ def _cut_train(
     parts: PartCodes, y: npt.NDArray[np.int32], wanted: dict[str, int], schema: DatasetSchema, seed: int
 ) -> PartCodes:
     """``parts`` with the classes of ``train_per_class`` cut to so many training rows, by a seeded choice."""
+    if wanted and schema.label is None:
+        raise InputError(
+            "split.train_per_class names classes and the data have no label; set source.label, or leave it out."
+        )
     names = [class_name(value) for value in schema.classes]
     parts = parts.copy()
     for name, rows in wanted.items():

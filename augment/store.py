@@ -23,11 +23,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from augment.errors import InputError, IntegrityError
+from augment.errors import InputError, StoreError
 
 MANIFEST = "manifest.json"
 
@@ -110,20 +110,53 @@ def write_atomically(path: Path, text: str) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on the file ``path``, waiting for another process that has it.
 
-    The operating system frees the lock when its holder dies, also by SIGKILL. The file stays.
+    The operating system frees the lock when its holder dies, also by SIGKILL. The file stays until :func:`remove_lock`
+    takes it away; whoever waited for one that is gone by then waits for the one in its place.
+
+    Raises:
+        InputError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        with _open_to_lock(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, path):
+                yield
+                return
+
+
+def _open_to_lock(path: Path) -> IO[str]:
+    """The file ``path``, made if it is not there.
+
+    Raises:
+        InputError: it cannot be written: a store that is read only, or somebody else's.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be written ({error.strerror}); use a store that you may write to."
+        ) from None
+
+
+def remove_lock(path: Path) -> None:
+    """Remove the lock file ``path`` unless somebody holds it."""
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("r") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(file, path):
+            path.unlink()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether ``path`` is the open ``file`` still, and not removed or another one meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class Store:
-    """The artifacts below one folder.
-
-    Raises:
-        InputError: ``root`` is not an absolute path of this machine, or cannot be written.
-    """
+    """The artifacts below one folder, which :meth:`open` makes and checks."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -163,25 +196,33 @@ class Store:
         """The folder of an artifact that exists.
 
         Raises:
-            IntegrityError: there is no such artifact, or it is another one.
+            StoreError: there is no such artifact, or it is another one.
         """
         found = self.find(ref.stage, ref.key)
         if found is None:
-            raise IntegrityError(f"the {ref.stage} artifact {ref.key} is not in the store {self.root}; run again.")
+            raise StoreError(f"the {ref.stage} artifact {ref.key} is not in the store {self.root}; run again.")
         if found.sha256 != ref.sha256:
-            raise IntegrityError(f"the {ref.stage} artifact {ref.key} in {self.root} is not the one referred to.")
+            raise StoreError(
+                f"the {ref.stage} artifact {ref.key} in {self.root} is not the one referred to; run again."
+            )
         return self.folder(ref.stage, ref.key)
 
     def find(self, stage: str, key: str) -> ArtifactRef | None:
-        """The finished artifact of ``stage`` with ``key``, or null."""
+        """The finished artifact of ``stage`` with ``key``, or null.
+
+        Raises:
+            StoreError: its manifest cannot be read.
+        """
         manifest = self.folder(stage, key) / MANIFEST
         try:
-            content = json.loads(manifest.read_text())
+            sha256 = json.loads(manifest.read_text())["sha256"]
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{manifest} is altered; remove the folder {manifest.parent} and run again.") from None
         with contextlib.suppress(OSError):  # a store that is read only has no garbage collected either
             os.utime(manifest)  # finding is using: garbage collection leaves what a going run has found
-        return ArtifactRef(stage=stage, key=key, sha256=content["sha256"])
+        return ArtifactRef(stage=stage, key=key, sha256=sha256)
 
     def write(
         self,
@@ -236,14 +277,14 @@ class Store:
         """The folder of an artifact after comparing every file, or those called ``names``, with its manifest.
 
         Raises:
-            IntegrityError: a file is missing or altered.
+            StoreError: a file is missing or altered.
         """
         folder = self.path(ref)
         hashes = json.loads((folder / MANIFEST).read_text())["files"]
         for name in hashes if names is None else names:
             path, sha256 = folder / name, hashes.get(name)
             if not path.is_file() or hash_file(path) != sha256:
-                raise IntegrityError(f"{path} is missing or altered; remove the folder {folder} and run again.")
+                raise StoreError(f"{path} is missing or altered; remove the folder {folder} and run again.")
         return folder
 
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from augment.columns import KINDS
 from augment.errors import InputError
 from augment.layout import PARTS, Part
-from augment.schema import ColumnSchema, DatasetSchema
+from augment.schema import DatasetSchema
 from augment.staging import remove
-from augment.store import fsync_tree, locked
+from augment.store import fsync_tree, hash_file, locked
 
 if TYPE_CHECKING:
     from augment.reader import Selection
 
 BATCH_ROWS = 4096
+ARRAY, RECORD = "x.npy", "written.json"  # the decoded rows of a part in the cache, and their hash
 Array = npt.NDArray[Any]
 
 
@@ -67,15 +68,16 @@ class TorchRows(Dataset[tuple[Any, torch.Tensor]]):
         schema: DatasetSchema,
         chosen: Selection,
         transform: Callable[[torch.Tensor], Any] | None = None,
+        verify: bool = True,
     ) -> None:
         self.classes = schema.classes
         self.transform = transform
         self.y = torch.from_numpy(chosen.y.copy())
         self.weights = torch.from_numpy(chosen.weights.copy())
         self.is_synthetic = torch.from_numpy(chosen.is_synthetic)
-        encoder = _encoder(folder, schema)
+        encoder = _Encoder(folder, schema)
         self.columns, self.categories, self._scale = encoder.names, encoder.categories, encoder.scale
-        self._parts = [_Part(_cached(folder, cache, part, encoder), rows) for part, rows in chosen.parts]
+        self._parts = [_Part(_cached(folder, cache, part, encoder, verify), rows) for part, rows in chosen.parts]
         self._first = np.cumsum([0, *(len(part.rows) for part in self._parts)])
 
     def __len__(self) -> int:
@@ -128,97 +130,80 @@ class _Part:
         return np.array(self._mapped[self.rows[index]])
 
 
-class _Pixels:
-    """How an image column becomes uint8 of shape (rows, channels, height, width)."""
+class _Encoder:
+    """How the feature columns of a version become one array: a column that fills it, or one number of each column."""
 
-    scale: float | None = 255.0
-    dtype = np.uint8
-
-    def __init__(self, folder: Path, column: ColumnSchema) -> None:
-        self.names, self.categories = (column.name,), dict[str, list[Any]]()
-        self._column = column.name
-        first = next(file for part in PARTS for file in part.files(folder) if pq.read_metadata(file).num_rows)
-        with pq.ParquetFile(first) as file:
-            row = next(file.iter_batches(batch_size=1, columns=[column.name]))
-        self.shape = self.encode(row).shape[1:]
-
-    def encode(self, batch: pa.RecordBatch) -> Array:
-        """The pixels of a batch."""
-        from augment.images import decode_image
-
-        names = f"in column '{self._column}'"
-        images = [decode_image(data, names) for data in batch.column(self._column).field("bytes").to_pylist()]
-        stacked = np.stack(images)
-        return stacked[:, None] if stacked.ndim == 3 else np.moveaxis(stacked, -1, 1)
-
-
-class _Matrix:
-    """How the columns of a table become float32 of shape (rows, columns)."""
-
-    scale: float | None = None
-    dtype = np.float32
-
-    def __init__(self, folder: Path, columns: Sequence[ColumnSchema]) -> None:
-        self.names = tuple(c.name for c in columns)
-        self.shape = (len(columns),)
-        files = [file for part in PARTS for file in part.files(folder)]
-        self.categories = {c.name: _distinct(files, c.name) for c in columns if c.kind == "categorical"}
+    def __init__(self, folder: Path, schema: DatasetSchema) -> None:
+        features = schema.features
+        alone = [c for c in features if KINDS[c.kind].fills_tensor]
+        if alone and len(features) > 1:
+            raise InputError(
+                f"{folder} has other columns beside the {alone[0].kind} '{alone[0].name}'; read it with pandas."
+            )
+        readings = {c.name: KINDS[c.kind].reading(c, partial(_arrays, folder, c.name)) for c in features}
+        self.names = tuple(readings)
+        self.categories = {n: r.categories for n, r in readings.items() if r.categories is not None}
+        self._readings = readings
+        first = readings[self.names[0]]
+        self._fills = bool(alone)
+        self.shape = first.shape if alone else (len(readings),)
+        self.dtype = first.dtype if alone else np.float32
+        self.scale = first.scale if alone else None
 
     def encode(self, batch: pa.RecordBatch) -> Array:
-        """The matrix of a batch."""
-        x = np.empty((batch.num_rows, len(self.names)), dtype=np.float32)
-        for position, name in enumerate(self.names):
-            values = batch.column(name)
-            if name in self.categories:
-                known = pa.array(self.categories[name], type=values.type)
-                values = pc.fill_null(pc.index_in(values, value_set=known, skip_nulls=True), -1)
-            x[:, position] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return x
+        """The rows of a batch, of shape (rows, *shape)."""
+        parts = [reading.encode(batch.column(name)) for name, reading in self._readings.items()]
+        return parts[0] if self._fills else np.stack(parts, axis=1).astype(self.dtype)
 
 
-def _encoder(folder: Path, schema: DatasetSchema) -> _Pixels | _Matrix:
-    features = schema.features
-    pictures = [c for c in features if c.kind == "image"]
-    if not pictures:
-        return _Matrix(folder, features)
-    if len(features) > 1:
-        raise InputError(f"{folder} has other columns beside the image '{pictures[0].name}'; read it with pandas.")
-    return _Pixels(folder, pictures[0])
+def _arrays(folder: Path, column: str) -> Iterator[pa.Array]:
+    """All published values of a column."""
+    for path in (path for part in PARTS for path in part.files(folder)):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[column]):
+                yield batch.column(0)
 
 
-def _distinct(files: Sequence[Path], column: str) -> list[Any]:
-    """The values of a column in all files, sorted, without null."""
-    found = [pc.unique(pq.read_table(file, columns=[column]).column(0)) for file in files]
-    return sorted(value for value in set().union(*(array.to_pylist() for array in found)) if value is not None)
-
-
-def _cached(folder: Path, cache: Path, part: Part, encoder: _Pixels | _Matrix) -> Path:
-    """The array of a part in the cache, made if it is not there.
+def _cached(folder: Path, cache: Path, part: Part, encoder: _Encoder, verify: bool) -> Path:
+    """The array of a part in the cache, made if it is not there; made anew if ``verify`` finds it altered.
 
     Raises:
         InputError: the cache cannot be written.
     """
     target = cache / part.name
-    if not target.is_dir():
+    if not _is_whole(target, verify):
+        lock = cache / f".lock-{part.name}"
         try:
-            with locked(cache / f".lock-{part.name}"):
-                if not target.is_dir():  # another process may have made it meanwhile
+            cache.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+            with locked(lock):
+                if not _is_whole(target, verify):  # another process may have made it meanwhile
+                    remove(target)
                     _fill(folder, cache / f".work-{part.name}", target, part, encoder)
         except OSError as error:
             raise InputError(
                 f"the cache {cache} cannot be written ({error.strerror}); give another cache_dir."
             ) from None
-    return target / "x.npy"
+    return target / ARRAY
 
 
-def _fill(folder: Path, work: Path, target: Path, part: Part, encoder: _Pixels | _Matrix) -> None:
+def _is_whole(target: Path, verify: bool) -> bool:
+    """Whether a part is in the cache, and with ``verify`` whether its array is what was written there."""
+    try:
+        written = json.loads((target / RECORD).read_text())
+        return written == {"sha256": hash_file(target / ARRAY)} if verify else (target / ARRAY).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _fill(folder: Path, work: Path, target: Path, part: Part, encoder: _Encoder) -> None:
     """Decode a part beside its place in the cache, then rename it."""
     remove(work)  # left by a process that was killed
     work.mkdir()
     files = part.files(folder)
     rows = sum(pq.read_metadata(file).num_rows for file in files)
     shape = (rows, *encoder.shape)
-    x = np.lib.format.open_memmap(work / "x.npy", mode="w+", dtype=encoder.dtype, shape=shape)
+    x = np.lib.format.open_memmap(work / ARRAY, mode="w+", dtype=encoder.dtype, shape=shape)
     first = 0
     for file in files:
         with pq.ParquetFile(file) as source:
@@ -226,6 +211,6 @@ def _fill(folder: Path, work: Path, target: Path, part: Part, encoder: _Pixels |
                 x[first : first + batch.num_rows] = encoder.encode(batch)
                 first += batch.num_rows
     x.flush()
-    (work / "columns.json").write_text(json.dumps({"columns": encoder.names, "categories": encoder.categories}))
+    (work / RECORD).write_text(json.dumps({"sha256": hash_file(work / ARRAY)}))
     fsync_tree(work)
     work.rename(target)

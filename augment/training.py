@@ -27,6 +27,7 @@ from augment.devices import (
 from augment.encoding import encode, encode_key
 from augment.errors import InputError, TrainingError
 from augment.journal import Journal
+from augment.lineage import package_versions
 from augment.optimisation import Schedule, is_out_of_memory
 from augment.progress import Progress, silent
 from augment.seeding import derive_seed, torch_generator
@@ -47,8 +48,11 @@ CODE = (
     "augment.trainer",
     "augment.optimisation",
     "augment.batches",
+    "augment.devices",
     "augment.seeding",
 )
+# Other versions compute other bytes. The build (+cpu, +cu130) is not in it: it differs between the machines of a run.
+TORCH = torch.__version__.partition("+")[0]
 
 
 class TrainingChoices(BaseModel):
@@ -260,6 +264,7 @@ class TrainingRun:
             "precision": self.precision,
             "micro_batch": loop.micro_batch,
             "seconds": round(loop.seconds, 3),
+            "packages": package_versions(),
         }
 
 
@@ -273,4 +278,5 @@ def _identity(real: ArtifactRef, model: ModelConfig, choices: TrainingChoices, s
         "seed": seed,
         "code": code_version(*CODE),
         "model_code": model_code(model),
+        "torch": TORCH,
     }

@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 import augment.checks
 from augment.checks._contract import Check, Evidence, Finding, Judged, Learned, ShardRecord, sum_by_name
 from augment.checks._real import RealRows
-from augment.errors import InputError
+from augment.columns._profile import Traits
+from augment.errors import AugmentError, InputError
 from augment.expectations import GateExpect, judge, resolved_suite
-from augment.features import Traits, learn_traits, profile
-from augment.gates import GATES, GateResult, in_order, save_gates
+from augment.features import learn_traits, profile
+from augment.gates import GATES, GateResult, save_gates, unmeasured, with_all_gates
 from augment.judging import Yardstick, judge_table, rejects_schema
 from augment.plugins import find_plugins
 from augment.progress import Progress, silent
@@ -38,8 +39,10 @@ _MODULES = (
     "augment.checks._hashes",
     "augment.checks._real",
     "augment.checks._repeats",
+    "augment.columns",
     "augment.expectations",
     "augment.features",
+    "augment.gates",
     "augment.hashing",
     "augment.images",
     "augment.judging",
@@ -167,7 +170,7 @@ def _write_verdict(folder: Path, evidence: Evidence, yardstick: Yardstick) -> No
     import pandas as pd
 
     checks = [check for check in yardstick.checks if not check.at_publication]
-    findings = {check.kind: check.find(evidence, yardstick.learned[check.kind]) for check in checks}
+    findings = {check.kind: _found(check, evidence, yardstick.learned[check.kind]) for check in checks}
     set_metrics = pd.DataFrame([_set_row(findings)])
     columns = {f"{k}.{name}": values for k, f in findings.items() for name, values in f.class_metrics.items()}
     class_metrics = pd.DataFrame({"class": list(evidence.wanted), **columns})
@@ -182,28 +185,42 @@ def _write_verdict(folder: Path, evidence: Evidence, yardstick: Yardstick) -> No
     _write_json(folder / "metrics.json", _metrics(evidence, findings))
 
 
+def _found(check: Check, evidence: Evidence, learned: Learned) -> Finding:
+    """What the check measured.
+
+    Raises:
+        AugmentError: it applies, but expects nothing of the set, so that nothing could refuse it.
+    """
+    finding = check.find(evidence, learned)
+    if finding.applies and not finding.set_expectations:
+        raise AugmentError(
+            f"the check {check.kind} applies but expects nothing of the set, so it could never fail; "
+            "give its finding set_expectations, or applies=False."
+        )
+    return finding
+
+
 def _results(
     checks: Sequence[Check], findings: Mapping[str, Finding], verdicts: Sequence[Judged], evidence: Evidence
 ) -> list[GateResult]:
-    """One result a gate: what was measured, what could not be, and what was left out."""
+    """One result a gate: what was measured, what could not be, what was left out, and what there is no check for."""
     results = []
     stopped_by: str | None = None
     for check in checks:
         if stopped_by is not None:
-            results.append(_unmeasured(check.kind, check, f"Not measured, because the gate {stopped_by} failed."))
+            sentence = f"Not measured, because the gate {stopped_by} failed."
+            results.append(unmeasured(check.kind, sentence, check.severity))
             continue
         result = _result(check, findings[check.kind], verdicts, evidence)
         results.append(result)
         if check.stops and result.passed is False:
             stopped_by = check.kind
     for kind, known in _known().items():
-        if kind not in {check.kind for check in checks} and not known.at_publication:
-            results.append(_unmeasured(kind, known, "Left out by the run file."))
-    sentence = "Worth not measured: whether the synthetic rows help a classifier is not known."
-    worth = GateResult(
-        gate="worth", value=None, floor=None, limit=None, severity="warning", passed=None, sentence=sentence
-    )
-    return in_order([*results, worth])
+        if kind not in {check.kind for check in checks}:
+            later = "Not measured yet: it is judged when the version is published."
+            sentence = later if known.at_publication else "Left out by the run file."
+            results.append(unmeasured(kind, sentence, known.severity))
+    return with_all_gates(results)
 
 
 def _result(check: Check, finding: Finding, verdicts: Sequence[Judged], evidence: Evidence) -> GateResult:
@@ -225,12 +242,6 @@ def _result(check: Check, finding: Finding, verdicts: Sequence[Judged], evidence
         severity=check.severity,
         passed=passed,
         sentence=sentence,
-    )
-
-
-def _unmeasured(kind: str, check: Check | type[Check], sentence: str) -> GateResult:
-    return GateResult(
-        gate=kind, value=None, floor=None, limit=None, severity=check.severity, passed=None, sentence=sentence
     )
 
 

@@ -11,10 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from augment.schema import DatasetSchema
 
 Weights = npt.NDArray[np.float64]
 
@@ -32,17 +28,6 @@ def class_weights(real: Sequence[int], synthetic: Sequence[int], equal_mass: boo
     shares = np.where(counts.min(axis=0) > 0, 0.5, 1.0)
     weights = np.divide(shares * mass, counts, out=np.zeros_like(counts), where=counts > 0)
     return weights[0], weights[1]
-
-
-def class_indices(labels: pa.Array | pa.ChunkedArray | None, schema: DatasetSchema, rows: int) -> npt.NDArray[np.int64]:
-    """The position of each row's class, int64 of shape (rows,); -1 without a label, 0 where no column is the label."""
-    if schema.label is None or labels is None:
-        return np.zeros(rows, dtype=np.int64)
-    known = pa.array(schema.classes, type=schema.column(schema.label).arrow_type)
-    found = pc.fill_null(pc.index_in(labels, value_set=known, skip_nulls=True), -1)
-    return np.asarray(found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy()).astype(
-        np.int64
-    )
 
 
 def row_weights(indices: npt.NDArray[np.int64], weights: Weights) -> Weights:

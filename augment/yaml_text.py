@@ -12,6 +12,8 @@ import yaml
 from augment.errors import InputError
 
 MAX_BYTES = 1 << 20
+FOREIGN_TAG = "tags that ask for objects (!...) are not allowed; write plain values"
+PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
 MAX_NODES = 100_000  # values after every alias is followed; a bomb of nine lines asks for 10^9
 
 
@@ -70,8 +72,10 @@ def parse_yaml(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise InputError(f"{where} cannot be read as YAML{line}: {_problem(error)}.") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise InputError(f"{where} cannot be read as YAML: {str(error).splitlines()[0]}.") from None
+    except (yaml.YAMLError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(
+            f"{where} cannot be read as YAML: {(str(error) or 'it is malformed').splitlines()[0]}."
+        ) from None
     except RecursionError:
         raise InputError(f"{where} is nested too deeply; write it with fewer levels.") from None
 
@@ -97,16 +101,19 @@ def read_yaml(path: Path) -> Any:
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
-    problem = (error.problem or error.context or "it is malformed").splitlines()[0]
-    if "could not determine a constructor" in problem:
-        return "tags that ask for objects (!...) are not allowed; write plain values"
-    return problem
+    return (error.problem or error.context or "it is malformed").splitlines()[0]
 
 
 def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
-    """Number of values below ``node`` with every alias counted where it is used; ``known`` sizes of nodes by id."""
+    """Number of values below ``node`` with every alias counted where it is used; ``known`` sizes of nodes by id.
+
+    Raises:
+        yaml.constructor.ConstructorError: a value has a tag that no plain value has.
+    """
     if id(node) in known:
         return known[id(node)]
+    if node.tag not in PLAIN_TAGS:
+        raise yaml.constructor.ConstructorError(None, None, FOREIGN_TAG, node.start_mark)
     known[id(node)] = MAX_NODES + 1  # what is met again inside itself is endless
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):

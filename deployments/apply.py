@@ -27,6 +27,7 @@ from prefect.workers.process import ProcessWorker
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
 BEAT_SECONDS = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY in prefect.yaml
 CPU_RUNS = 4
+OUR_TAG = "augment"  # every deployment in prefect.yaml has it, and so have its runs and their events
 RESUME_TAG = "autoresume"
 
 
@@ -63,6 +64,11 @@ def apply_deployments(store: Path) -> None:
         sys.exit(f"the deployments of {PREFECT_FILE} were refused:\n{done.stdout}{done.stderr}")
 
 
+def tagged(tag: str) -> dict[str, Any]:
+    """What the related resources of an event are matched with, so that only runs with ``tag`` count."""
+    return {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
+
+
 def automations(client: SyncPrefectClient) -> list[Automation]:
     """The automations. On SQLite an action may happen several times, so use PostgreSQL wherever they matter."""
     resume = client.read_deployment_by_name("augment-dataset/on-demand")
@@ -74,11 +80,13 @@ def automations(client: SyncPrefectClient) -> list[Automation]:
     return [
         Automation(
             name="augment: a run without a heartbeat has crashed",
-            description="A lost host leaves its run Running for ever. Four beats are waited for.",
+            description=f"A lost host leaves its run Running for ever. Four beats are waited for. Only runs tagged "
+            f"{OUR_TAG}: others of the server are not ours to end.",
             trigger=EventTrigger(
                 after={"prefect.flow-run.heartbeat"},
                 expect={"prefect.flow-run.*"},
                 match={"prefect.resource.id": ["prefect.flow-run.*"]},
+                match_related=tagged(OUR_TAG),
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
@@ -93,7 +101,7 @@ def automations(client: SyncPrefectClient) -> list[Automation]:
             trigger=EventTrigger(
                 expect={"prefect.flow-run.Crashed"},
                 match={"prefect.resource.id": ["prefect.flow-run.*"]},
-                match_related={"prefect.resource.id": f"prefect.tag.{RESUME_TAG}"},
+                match_related=tagged(RESUME_TAG),
                 for_each={"prefect.resource.id"},
                 posture=Posture.Reactive,
                 threshold=1,

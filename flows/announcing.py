@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +13,48 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from prefect.assets import Asset, AssetProperties, add_asset_metadata, materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from prefect.logging import get_run_logger
 
 from augment.publishing import Publication
+from augment.report import summary_markdown
+from augment.report.wording import gate_word
 from augment.store import hash_file
 
 PICTURE_BYTES = 200_000  # of the picture inside an artifact; the published one keeps its size
 PICTURE_WIDTHS = (1200, 800, 500, 300)
 
 
-def announce(publication: Publication) -> None:
-    """Show ``publication`` in Prefect and tell who listens: ``augment.dataset.published`` or ``.refused``."""
-    create_markdown_artifact(summary(publication), key="summary", description="What became of the run.")
-    create_table_artifact(gate_rows(publication), key="gates", description="Every gate with its figure and limit.")
-    if publication.picture is not None:
-        create_image_artifact(
-            small_picture(Path(publication.picture)), key="samples", description="Real rows beside synthetic ones."
-        )
-    if publication.status == "published":
-        _materialised(publication)
-    if publication.status != "unchanged":
-        emit_event(f"augment.dataset.{publication.status}", resource=resource(publication), payload=facts(publication))
+def announce(publication: Publication, wanted: Mapping[str, int]) -> None:
+    """Show ``publication`` in Prefect and tell who listens: ``augment.dataset.published`` or ``.refused``.
+
+    ``wanted`` are the synthetic rows of each class that the plan asked for. What Prefect does not take is logged and no
+    error: the dataset is published by now, or set aside.
+    """
+    with _or_logged("summary", publication):
+        said = f"What became of the run: {publication.status}."
+        create_markdown_artifact(summary(publication, wanted), key="summary", description=said)
+    with _or_logged("gate table", publication):
+        create_table_artifact(gate_rows(publication), key="gates", description="Every gate with its figure and limit.")
+    with _or_logged("picture", publication):
+        if publication.picture is not None:
+            content = small_picture(Path(publication.picture))
+            create_image_artifact(content, key="samples", description="Real rows beside synthetic ones.")
+    with _or_logged("asset", publication):
+        if publication.status == "published":
+            _materialise(publication)
+    with _or_logged("event", publication):
+        if publication.status != "unchanged":
+            name = f"augment.dataset.{publication.status}"
+            emit_event(name, resource=resource(publication), payload=facts(publication))
+
+
+@contextlib.contextmanager
+def _or_logged(what: str, publication: Publication) -> Iterator[None]:
+    """A block whose failure is logged and no more."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001  (whatever it is, the dataset stands)
+        get_run_logger().exception("The %s of %s cannot be given to Prefect.", what, publication.path)
 
 
 def facts(publication: Publication) -> dict[str, Any]:
@@ -54,7 +78,7 @@ def resource(publication: Publication) -> dict[str, str]:
     }
 
 
-def _materialised(publication: Publication) -> None:
+def _materialise(publication: Publication) -> None:
     """Tell Prefect that the dataset, as an asset, has new content."""
     asset = Asset(
         key=f"augment://datasets/{publication.dataset}",
@@ -68,31 +92,18 @@ def _materialised(publication: Publication) -> None:
     materialise()
 
 
-def summary(publication: Publication) -> str:
+def summary(publication: Publication, wanted: Mapping[str, int]) -> str:
     """What became of the run, as Markdown."""
-    lines = [
-        f"# {publication.dataset}: {publication.status}",
-        "",
-        f"Version `{publication.version}`, {publication.verdict}." if publication.version else "Nothing was published.",
-        "",
-        "| class | real | synthetic |",
-        "|---|---:|---:|",
-        *(f"| {name} | {n['real']:,} | {n['synthetic']:,} |" for name, n in publication.rows.items()),
-        "",
-        *(f"- {gate.sentence}" for gate in publication.gates if gate.passed is False),
-        "",
-        f"Folder: `{publication.path}`",
-    ]
-    return "\n".join(lines)
+    counts = {name: {"requested": wanted.get(name, 0), **rows} for name, rows in publication.rows.items()}
+    return summary_markdown(publication.dataset, publication.version, publication.gates, counts, publication.path)
 
 
 def gate_rows(publication: Publication) -> list[dict[str, Any]]:
     """The gates as rows of a table."""
-    verdict = {True: "passed", False: "failed", None: "not measured"}
     return [
         {
             "gate": gate.gate,
-            "verdict": verdict[gate.passed],
+            "verdict": gate_word(gate),
             "value": gate.value,
             "limit": gate.limit,
             "says": gate.sentence,

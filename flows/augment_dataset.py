@@ -41,7 +41,7 @@ def augment_dataset(config: RunConfig) -> State[Publication]:
         audit = run.keep(tasks.conclude(config, real, reference, model, wanted, shards, judged))
         context = run.context.model_copy(update={"requested": wanted, "artifacts": (reference,)})
         publication = run.ended(tasks.publish(config, real, model, shards, judged, audit, context))
-    announce(publication)
+    announce(publication, wanted)
     return final_state(publication)
 
 

@@ -9,58 +9,20 @@ import atexit
 import contextlib
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from augment.errors import AugmentError, InputError
+from augment.errors import InputError
+from flows import listing
 from flows.printing import print_json, print_publication, print_table
+from flows.sentences import Sentences
 
 if TYPE_CHECKING:
     from augment.store import Store
 
 REFUSED = 3
-
-
-class Sentences(TyperGroup):
-    """A group of commands in which an error is one sentence on standard error and an exit status."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command.
-
-        Raises:
-            typer.Exit: with the status of the error that ended it.
-        """
-        try:
-            return super().invoke(ctx)
-        except AugmentError as error:
-            _complain(ctx, error, str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            _complain(ctx, None, "interrupted; the same command again goes on from where it was.")
-            raise typer.Exit(1) from None
-        except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (the reader of the pipe is gone)
-            raise typer.Exit(1) from None
-        except Exception as error:
-            if type(error).__module__.split(".")[0] in ("click", "typer"):
-                raise  # usage errors and exits: Typer shows them and gives their status
-            _complain(ctx, error, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
-            raise typer.Exit(1) from None
-
-
-def _complain(ctx: Any, error: Exception | None, sentence: str) -> None:
-    """Say what went wrong; the traceback too where it was asked for or an error is nobody's sentence."""
-    asked = ctx.find_root().obj or {}
-    if error is not None and (asked.get("verbose") or os.environ.get("AUGMENT_DEBUG")):
-        traceback.print_exception(error)
-    print(f"augment: {sentence}", file=sys.stderr, flush=True)
-    if asked.get("json"):
-        kind = type(error).__name__ if error is not None else "Interrupted"
-        print_json({"error": {"kind": kind, "message": sentence}})
 
 
 def _remember_json(ctx: typer.Context, value: bool) -> bool:
@@ -142,39 +104,19 @@ def plan(
 @app.command()
 def models(json: Json = False) -> None:
     """List the generative models: what each accepts and offers, and what drawing costs."""
-    from augment.config import MODELS
-
-    rows = [
-        {
-            "kind": kind,
-            "accepts": sorted(model.accepts),
-            "likelihood": model.likelihood,
-            "objectives": list(model.objective_names),
-            "operators": list(model.operators),
-            "evaluations_per_sample": model.evaluations_per_sample,
-            "paper": model.paper,
-        }
-        for kind, model in MODELS.items()
-    ]
-    _show(rows, json)
+    _show(listing.model_rows(), json)
 
 
 @app.command()
 def sources(json: Json = False) -> None:
     """List the kinds of sources that rows are read from."""
-    from augment.config import SOURCES
-
-    _show([{"kind": kind, "summary": source.summary} for kind, source in SOURCES.items()], json)
+    _show(listing.source_rows(), json)
 
 
 @app.command()
 def checks(json: Json = False) -> None:
     """List the gates that there are checks for, and which cannot be left out."""
-    from augment.config import CHECKS
-    from augment.gates import GATES
-
-    ordered = sorted(CHECKS.items(), key=lambda item: GATES.index(item[0]) if item[0] in GATES else len(GATES))
-    _show([{"kind": kind, "mandatory": check.mandatory, "summary": check.summary} for kind, check in ordered], json)
+    _show(listing.check_rows(), json)
 
 
 @app.command("list")
@@ -182,15 +124,11 @@ def list_datasets(store: StoreFolder = "./store", json: Json = False) -> None:
     """List the published datasets of a store."""
     from augment.versions import list_datasets
 
-    found = [summary.model_dump(mode="json") for summary in list_datasets(_existing(store))]
+    found = list_datasets(_existing(store))
     if json:
-        print_json(found)
+        print_json([summary.model_dump(mode="json") for summary in found])
         return
-    rows = [
-        {"dataset": d["dataset"], "versions": d["versions"], "latest": v.get("version"), **v.get("rows", {})}
-        for d in found
-        for v in [d["latest"] or {}]
-    ]
+    rows = listing.dataset_rows(found)
     print_table(rows, ["dataset", "versions", "latest", "real", "synthetic"])
 
 

@@ -6,6 +6,7 @@ parent knows beforehand. A child does not outlive its parent: it is cancelled wh
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
 from prefect.states import Cancelling
 
@@ -47,8 +49,8 @@ def generate(
     """The shards of one round, wherever ``placement.generate`` says."""
     if config.placement.generate == HERE:
         return [tasks.generate_shard(config, real, model, request) for request in requests]
-    keys = [shard_key(model, real, config.generate, request, config.seed) for request in requests]
     store = Store.open(config.store)
+    keys = [shard_key(model, real, config.generate, request, config.seed, store) for request in requests]
     missing = [request for request, key in zip(requests, keys, strict=True) if store.find(GENERATE, key) is None]
     if missing:
         run_elsewhere(
@@ -67,23 +69,32 @@ def run_elsewhere(deployment: str, parameters: dict[str, Any]) -> None:
     """Start a run of ``deployment`` as a child of this run, and return when it has completed.
 
     Raises:
-        InputError: there is no such deployment.
+        InputError: there is no such deployment, or the child refuses its input.
         AugmentError: the child did not complete.
     """
+    if not re.fullmatch(r"[^/]+/[^/]+", deployment):
+        raise InputError(f"placement: '{deployment}' is no deployment; write FLOW/DEPLOYMENT, such as train-stage/gpu.")
     try:
         child = run_deployment(deployment, parameters=parameters, timeout=None, poll_interval=POLL_SECONDS)
-    except ValueError as error:  # what Prefect raises for a name that is not FLOW/DEPLOYMENT, or unknown
-        raise InputError(f"placement: the deployment '{deployment}' cannot be started ({error}).") from None
-    except BaseException as error:
+    except ObjectNotFound:
+        raise InputError(
+            f"placement: there is no deployment '{deployment}'; `prefect deployment ls` lists what there is."
+        ) from None
+    except BaseException:
         cancel_children(current_run())
-        if type(error).__name__ == "ObjectNotFound":
-            raise InputError(
-                f"placement: there is no deployment '{deployment}'; `prefect deployment ls` lists what there is."
-            ) from None
         raise
     assert isinstance(child, FlowRun)
     if child.state is None or not child.state.is_completed():
-        raise AugmentError(f"the run {child.name} of {deployment} ended as {describe_state(child.state)}")
+        raise error_of(child, deployment)
+
+
+def error_of(child: FlowRun, deployment: str) -> AugmentError:
+    """Why a child run did not complete: what its user can mend is said again here, as the error that it was there."""
+    message = (child.state.message if child.state else None) or ""
+    refused = re.search(rf"\b{InputError.__name__}: (.+)", message, re.DOTALL)
+    if refused is not None:
+        return InputError(f"{refused[1].strip()} (Said by the run {child.name} of {deployment}.)")
+    return AugmentError(f"the run {child.name} of {deployment} ended as {describe_state(child.state)}")
 
 
 def must_find(store: Store, stage: str, key: str, deployment: str) -> ArtifactRef:
@@ -96,7 +107,7 @@ def must_find(store: Store, stage: str, key: str, deployment: str) -> ArtifactRe
     if found is None:
         raise AugmentError(
             f"{deployment} completed, but its artifact {stage}/{key} is not in {store.root}; "
-            "give both pools the same store folder and the same version of this project."
+            "give both pools the same store folder and the same versions of this project and of torch."
         )
     return found
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 from augment.config import RunConfig
 from augment.store import Store
-from flows.printing import print_table
+from flows.printing import print_table, size
+
+WEIGHT_BYTES = 4  # of a parameter: weights are kept as 32-bit floats
 
 
 def describe_run(config: RunConfig) -> dict[str, Any]:
@@ -19,6 +23,7 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     """
     from augment.codec import Codec
     from augment.encoding import encode
+    from augment.generation import default_shard_rows
     from augment.ingest import ingest
     from augment.plan import describe_plan
     from augment.training import check_model, training_choices
@@ -27,8 +32,8 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     real = ingest(config.source, config.split, config.seed, store)
     planned = describe_plan(config.plan, real, store).model_dump(mode="json")
     spec = Codec.load(store.path(encode(real, config.seed, store)) / "codec.json").spec
+    parameters = check_model(config.model, spec)
     choices = training_choices(config.model, config.train)
-    drawn = sum(row["synthetic"] for row in planned["classes"])
     return {
         "name": config.name,
         "store": config.store,
@@ -37,16 +42,36 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
         "model": {
             "kind": config.model.kind,
             "shape": list(spec.shape),
-            "parameters": check_model(config.model, spec),
+            "parameters": parameters,
             "device": config.train.device,
             **choices.model_dump(mode="json"),
         },
         "cost": {
+            "steps": choices.steps,
             "rows_trained_on": choices.steps * choices.batch_size,
-            "rows_drawn": drawn,
-            "evaluations": drawn * type(config.model).evaluations_per_sample,
+            "weights_bytes": parameters * WEIGHT_BYTES,
+            **cost_of_drawing(config, config.generate.shard_rows or default_shard_rows(spec), planned["classes"]),
+            **size_of_rows(store.path(real), planned["classes"]),
         },
     }
+
+
+def cost_of_drawing(config: RunConfig, shard_rows: int, classes: list[dict[str, Any]]) -> dict[str, int]:
+    """Rows, evaluations of the model and shards of the first round; what is rejected and drawn again comes on top."""
+    rows = sum(row["synthetic"] for row in classes)
+    return {
+        "rows_drawn": rows,
+        "evaluations": rows * type(config.model).evaluations_per_sample,
+        "shards": math.ceil(rows / shard_rows),
+    }
+
+
+def size_of_rows(real: Path, classes: list[dict[str, Any]]) -> dict[str, int]:
+    """About the bytes of the drawn rows and of all published ones, if synthetic rows take the room of real ones."""
+    sizes = {part: (real / f"{part}.parquet").stat().st_size for part in ("train", "validation", "test")}
+    trained = sum(row["train"] for row in classes)
+    drawn = sizes["train"] * sum(row["synthetic"] for row in classes) // max(trained, 1)
+    return {"drawn_bytes": drawn, "published_bytes": sum(sizes.values()) + drawn}
 
 
 def print_plan(described: dict[str, Any]) -> None:
@@ -58,7 +83,10 @@ def print_plan(described: dict[str, Any]) -> None:
     model, cost = described["model"], described["cost"]
     print(f"\nmodel     {model['kind']}, {model['parameters']:,} parameters for rows of shape {tuple(model['shape'])}")
     print(f"training  {model['steps']:,} steps of {model['batch_size']:,} rows, {cost['rows_trained_on']:,} in all")
-    print(f"drawing   {cost['rows_drawn']:,} rows, {cost['evaluations']:,} evaluations of the model")
+    drawing = f"{cost['rows_drawn']:,} rows, {cost['evaluations']:,} evaluations of the model"
+    print(f"drawing   {drawing}, {cost['shards']:,} {'shard' if cost['shards'] == 1 else 'shards'}")
+    weights, drawn, published = (size(cost[f"{name}_bytes"]) for name in ("weights", "drawn", "published"))
+    print(f"size      weights {weights}, drawn rows about {drawn}, published about {published}")
     print(f"store     {described['store']}")
     for kind in ("notes", "warnings"):
         for sentence in described[kind]:

@@ -35,6 +35,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> No
     console.print(table)
 
 
+def size(count: float) -> str:
+    """Bytes as a person reads them: ``850 B``, ``1.5 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""

@@ -24,7 +24,7 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._heads import draw, negative_log_likelihood
-from models._nets import NetSize, default_size, make_decoder, make_encoder
+from models._nets import NetSize, defaults_for, make_decoder, make_encoder
 
 ACTIVE_VARIANCE = 0.01  # a latent whose posterior mean varies less over the rows carries nothing (arXiv:1509.00519)
 PRIOR_PACE = 4.0  # the means of a prior travel further than weights do; their steps are so much longer
@@ -110,9 +110,9 @@ def free_bits_penalty(kl: Tensor, free_bits: float) -> Tensor:
 class VariationalAutoencoder(GenerativeModel):
     """p(x|y) = E p(x|z, y) over z ~ p(z|y), bounded through q(z|x, y).
 
-    ``prior_weight`` holds a learned prior near N(0, I), as if so large a share of all rows were spread evenly over the
-    classes and had N(0, I) as their posterior: scarce classes are held most. ``spread`` scales the deviations of z
-    from the prior's mean in :meth:`sample`, and there alone.
+    KL(p(z|y) || N(0, I)) of every class counts in the loss with ``prior_weight``, about as if each class had so large
+    a share of all rows in N(0, I) besides its own: the priors of scarce classes are held there most. ``spread`` scales
+    the deviations of z from the prior's mean in :meth:`sample`, and there alone.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ def default_latent(spec: TensorSpec) -> int:
 
     More would stay unused by most rows, and be filled with chance by those of scarce classes.
     """
-    return max(4, round(min(2 * math.sqrt(spec.size), 6 * spec.size**0.25)))
+    return max(4, round(min(2 * math.sqrt(spec.size), 6 * math.sqrt(math.sqrt(spec.size)))))
 
 
 def _noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
@@ -212,7 +212,7 @@ class VaeConfig(ModelConfig):
     operators: ClassVar[tuple[str, ...]] = ("prior",)
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Auto-Encoding Variational Bayes, arXiv:1312.6114"
-    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1500, batch_size=64, ema_decay=0.995)
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1500, batch_size=64, ema_decay=0.995, sampling="root")
 
     kind: Literal["vae"] = "vae"
     latent: int | None = Field(None, ge=1, le=4096, description="Latent numbers; null: by the size of a row.")
@@ -226,7 +226,7 @@ class VaeConfig(ModelConfig):
         allow_inf_nan=False,
         description="Share of hidden values left out; null: by the form of a row.",
     )
-    beta: float = Field(1.5, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
+    beta: float = Field(1.0, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
     free_bits: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="Nats of KL a latent has for free.")
     prior: Literal["standard", "per_class"] = Field(
         "per_class", description="p(z|y): N(0, I), or learned for each class."
@@ -239,7 +239,7 @@ class VaeConfig(ModelConfig):
         gt=0,
         le=10,
         allow_inf_nan=False,
-        description="Spread of z in a draw, over its prior's; null: by the form.",
+        description="Spread of z in a draw, over its prior's; null: by the form of a row.",
     )
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
@@ -252,7 +252,7 @@ class VaeConfig(ModelConfig):
             ValueError: a grid of more than one span.
         """
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        defaults = default_size(spec)
+        defaults = defaults_for(spec)
         dropout = defaults.dropout if self.dropout is None else self.dropout
         size = NetSize(self.width or defaults.width, self.depth, self.embedding, dropout)
         latent = self.latent or default_latent(spec)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from augment.gates import GATES, GateResult, save_gates
 from augment.images import encode_png
+from augment.manifest import Counts
 from augment.publishing import Publication, RunContext, publish
 from augment.schema import ColumnSchema, DatasetSchema
 from augment.store import ArtifactRef, Store
@@ -118,11 +119,11 @@ def gate(name: str, passed: bool | None = True, value: float | None = 0.0) -> Ga
     )
 
 
-def pleased(folder: Path, schema: DatasetSchema) -> GateResult:
+def pleased(folder: Path, schema: DatasetSchema, counts: Counts) -> GateResult:
     return gate("consumer_smoke")
 
 
-def displeased(folder: Path, schema: DatasetSchema) -> GateResult:
+def displeased(folder: Path, schema: DatasetSchema, counts: Counts) -> GateResult:
     return gate("consumer_smoke", passed=False)
 
 
@@ -176,7 +177,9 @@ def _write_shard(
         for name, values in added.items():
             table = table.append_column(name, values)
         pq.write_table(table, folder / "shard.parquet")
-        (folder / "shard.json").write_text(json.dumps({"round": round_, "shard": number, "rows": rows}))
+        (folder / "shard.json").write_text(
+            json.dumps({"round": round_, "shard": number, "rows": rows, "device": "cpu"})
+        )
 
     return fill
 
@@ -208,7 +211,7 @@ def write_stages(
     def model(folder: Path) -> None:
         (folder / "weights.safetensors").write_bytes(f"weights {tag}".encode())
         described = {"model": {"kind": "vae"}, "train_rows_sha256": "a" * 64, "device": "cpu", "parameters": 3}
-        (folder / "model.json").write_text(json.dumps(described))
+        (folder / "model.json").write_text(json.dumps({**described, "packages": {"torch": "2.0.0"}}))
         (folder / "metrics.jsonl").write_text("")
 
     model_ref = store.write("train", tag, model)
@@ -224,6 +227,13 @@ def write_stages(
     stages = Stages(store, schema, real_ref, model_ref, tuple(shards), tuple(judged), audit)
     (root / f"{tag}.json").write_text(json.dumps([[r.model_dump() for r in refs] for refs in stages.references]))
     return stages
+
+
+def publish_another(stages: Stages, number: int) -> Stages:
+    """Other data under the same name."""
+    another = write_stages(stages.store.root, tag=f"n{number}", drawn=[["ant", "bee", "cow"] + ["ant"] * number])
+    assert another.publish(run_id=f"run-{number}").status == "published"
+    return another
 
 
 def read_stages(root: Path, tag: str) -> Stages:

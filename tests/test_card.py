@@ -15,6 +15,7 @@ import yaml
 from small_store import IMAGES, TABLE, Stages, column, displeased, gate, passing, write_stages
 
 from augment.errors import InputError
+from augment.gates import NO_CHECK, with_all_gates
 from augment.reader import load_dataset
 
 
@@ -89,6 +90,15 @@ def test_the_card_says_what_a_reader_must_know(folder: Path) -> None:
     assert "| consumer_smoke | passed |" in card
     assert "null in synthetic ones: `note`" in card
     assert all(g.sentence in card for g in load_dataset(folder).gates())
+
+
+def test_the_card_lists_gates_without_a_verdict_in_one_line_a_reason(tmp_path: Path) -> None:
+    gates = with_all_gates([gate("lineage"), gate("structure")])
+    card = (Path(write_stages(tmp_path, TABLE).with_audit("few", gates).publish().path) / "README.md").read_text()
+    assert card.count(NO_CHECK) == 1
+    assert "\n\n- test_leak, duplicates, class_plan, sample_quality, label_agreement" in card
+    assert "| lineage | passed |" in card
+    assert "| worth |" not in card
 
 
 def test_a_refused_card_says_so(stages: Stages) -> None:

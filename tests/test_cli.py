@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from augment.gates import GateResult
 from augment.publishing import Publication
 from flows.cli import app
 from flows.local_server import API_SETTINGS, NO_TELEMETRY, configured_api
+from flows.printing import size
 from flows.progress import Pace, amount
 
 MODEL_KEYS = {"kind", "accepts", "likelihood", "objectives", "operators", "evaluations_per_sample", "paper"}
@@ -167,8 +169,30 @@ def test_the_plan_of_the_example_counts_rows_and_trains_nothing(tmp_path: Path) 
     by_class = {row["name"]: row for row in document["classes"]}
     assert by_class["1"]["train"] == 10
     assert by_class["1"]["train"] + by_class["1"]["synthetic"] == by_class["4"]["train"]
-    assert document["model"]["parameters"] > 0
+    parameters = document["model"]["parameters"]
+    assert parameters > 0
+    cost = document["cost"]
+    assert cost["weights_bytes"] == 4 * parameters
+    assert cost["rows_trained_on"] == cost["steps"] * document["model"]["batch_size"]
+    assert cost["rows_drawn"] == sum(row["synthetic"] for row in document["classes"])
+    assert cost["shards"] == 1
+    parts = [sum(row[part] for row in document["classes"]) for part in ("train", "validation", "test")]
+    rows = sum(parts) + cost["rows_drawn"]
+    assert cost["drawn_bytes"] > 0
+    assert cost["published_bytes"] / rows == pytest.approx(cost["drawn_bytes"] / cost["rows_drawn"], rel=0.5)
     assert not (tmp_path / "store" / "stages" / "train").exists()
+
+
+def test_the_plan_says_what_it_costs_for_a_person_too(tmp_path: Path) -> None:
+    said = call("plan", "--store", str(tmp_path / "store"), "--set", "generate.shard_rows=100").stdout
+    bytes_ = r"[\d.]+ [kM]B"
+    assert re.search(rf"^size +weights {bytes_}, drawn rows about {bytes_}, published about {bytes_}$", said, re.M)
+    assert re.search(r"^drawing +\d+ rows, \d+ evaluations of the model, \d+ shards$", said, re.M)
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (999, "999 B"), (999_600, "1 MB"), (2_500_000_000, "2.5 GB")])
+def test_sizes_are_written_for_people(count: int, said: str) -> None:
+    assert size(count) == said
 
 
 def test_plan_refuses_a_store_that_cannot_be_written(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from _judged_sets import IMAGES, TABLE, image_rows, table_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augment.features import IMAGE_MEASURES, PROFILES, image_measures, image_resolutions, profile, resolutions
+from augment.columns._pictures import IMAGE_MEASURES, Images, image_measures, image_resolutions
+from augment.columns._profile import Names
+from augment.features import profile, resolutions
 from augment.images import encode_png
 from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema
 
@@ -87,7 +89,7 @@ def test_an_image_has_one_feature_a_measure() -> None:
 def test_a_broken_image_has_a_fault_and_its_neighbours_have_features() -> None:
     images = image_rows(3, 1)["image"].to_pylist()
     images[1]["bytes"] = images[1]["bytes"][:40]
-    found = PROFILES["image"].inspect(pa.array(images, IMAGE_TYPE), None)
+    found = Images().inspect(pa.array(images, IMAGE_TYPE), None)
     assert found.faults["broken_image"].tolist() == [False, True, False]
     assert np.isnan(found.measures["mean"]).tolist() == [False, True, False]
 
@@ -95,17 +97,17 @@ def test_a_broken_image_has_a_fault_and_its_neighbours_have_features() -> None:
 @pytest.mark.parametrize("pixels", [np.zeros((8, 9)), np.zeros((8, 8, 3))])
 def test_an_image_of_another_size_or_mode_has_a_fault(pixels: np.ndarray) -> None:
     images = image_rows(2, 1)["image"].combine_chunks()
-    traits = PROFILES["image"].learn([images])
+    traits = Images().learn([images])
     other = pa.array([{"bytes": encode_png(pixels.astype(np.uint8)), "path": None}], IMAGE_TYPE)
-    assert PROFILES["image"].inspect(other, traits).faults["other_image"].tolist() == [True]
-    assert not PROFILES["image"].inspect(images, traits).faults["other_image"].any()
+    assert Images().inspect(other, traits).faults["other_image"].tolist() == [True]
+    assert not Images().inspect(images, traits).faults["other_image"].any()
 
 
 def test_categories_may_be_of_any_storage_type() -> None:
     values = pa.array([3, 1, None], pa.int64())
-    traits = PROFILES["categorical"].learn([values])
+    traits = Names().learn([values])
     assert traits == {"nullable": True, "categories": [1, 3]}
-    found = PROFILES["categorical"].inspect(pa.array([1, 2, None], pa.int64()), traits)
+    found = Names().inspect(pa.array([1, 2, None], pa.int64()), traits)
     assert found.faults["unknown_category"].tolist() == [False, True, False]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from augment import generation
 from augment.config import GenerateSection, TrainSection
-from augment.errors import InputError, IntegrityError, TrainingError
+from augment.errors import InputError, StoreError, TrainingError
 from augment.generation import (
     ShardRequest,
     decoded,
@@ -34,7 +35,7 @@ from models._contract import GenerativeModel, Span, TensorSpec
 from models.vae import VaeConfig
 
 TINY = VaeConfig(latent=2, width=8)
-SECTION = GenerateSection(batch_size=16)
+SECTION = GenerateSection(batch_size=16, device="cpu")
 SETTINGS = TrainSection(steps=12, batch_size=16, device="cpu")
 SCHEMA = DatasetSchema(
     columns=(
@@ -94,7 +95,7 @@ def shards(store: Store, model: ArtifactRef, real: ArtifactRef, numbers: list[in
     found = {}
     for number in numbers:
         request = shard_requests(WANTED, 0, 25)[number]
-        ref = generate_shard(model, real, SECTION, request, 7, store, device="cpu")
+        ref = generate_shard(model, real, SECTION, request, 7, store)
         found[number] = (store.path(ref) / "shard.parquet").read_bytes()
     return found
 
@@ -135,7 +136,7 @@ def test_no_class_is_left_out_whatever_the_size_of_a_shard(shard_rows: int) -> N
 
 def test_a_shard_says_where_each_row_comes_from(store: Store, model: ArtifactRef, real: ArtifactRef) -> None:
     request = shard_requests(WANTED, 1, 25)[0]
-    ref = generate_shard(model, real, SECTION, request, 7, store, device="cpu")
+    ref = generate_shard(model, real, SECTION, request, 7, store)
     table = pq.read_table(store.path(ref) / "shard.parquet")
     generator_id = model.sha256[:12]
     assert table["kind"].to_pylist() == ["ash"] * 21 + ["beech"] * 3 + ["cedar"]
@@ -154,6 +155,7 @@ def test_a_shard_says_where_each_row_comes_from(store: Store, model: ArtifactRef
         "counts": {"ash": 21, "beech": 3, "cedar": 1},
         "batch_size": 16,
         "seed": table["gen_seed"][0].as_py(),
+        "device": "cpu",
     }
     assert record["seed"] < 2**53
 
@@ -199,24 +201,62 @@ def test_a_shard_that_was_interrupted_is_made_anew(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate_shard(model, real, SECTION, request, 7, other, stop, "cpu")
-    assert other.find("generate", shard_key(model, real, SECTION, request, 7)) is None
+        generate_shard(model, real, SECTION, request, 7, other, stop)
+    assert other.find("generate", shard_key(model, real, SECTION, request, 7, other)) is None
     assert shards(other, model, real, [0]) == whole
 
 
-def test_the_key_of_a_shard_follows_what_decides_its_rows(model: ArtifactRef, real: ArtifactRef) -> None:
+def test_the_key_of_a_shard_follows_what_decides_its_rows(
+    store: Store, model: ArtifactRef, real: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = shard_requests(WANTED, 0, 25)[:2]
     keys = {
-        shard_key(model, real, SECTION, one, 7),
-        shard_key(model, real, SECTION, two, 7),
-        shard_key(model, real, SECTION, one, 8),
-        shard_key(model, real, GenerateSection(batch_size=17), one, 7),
-        shard_key(model, real, GenerateSection(batch_size=16, temperature=0.5), one, 7),
-        shard_key(model, real, SECTION, shard_requests(WANTED, 1, 25)[0], 7),
+        shard_key(model, real, SECTION, one, 7, store),
+        shard_key(model, real, SECTION, two, 7, store),
+        shard_key(model, real, SECTION, one, 8, store),
+        shard_key(model, real, GenerateSection(batch_size=17), one, 7, store),
+        shard_key(model, real, GenerateSection(batch_size=16, temperature=0.5), one, 7, store),
+        shard_key(model, real, SECTION, shard_requests(WANTED, 1, 25)[0], 7, store),
     }
     assert len(keys) == 6
-    unrelated = GenerateSection(batch_size=16, rounds=9, shard_rows=25)
-    assert shard_key(model, real, unrelated, one, 7) in keys
+    unrelated = GenerateSection(batch_size=16, rounds=9, shard_rows=25, device="cuda:3")
+    assert shard_key(model, real, unrelated, one, 7, store) in keys
+    monkeypatch.setattr(generation, "TORCH", "1.0.0")
+    assert shard_key(model, real, SECTION, one, 7, store) not in keys
+
+
+def test_a_new_model_file_leaves_the_shards_of_others_alone(
+    store: Store, model: ArtifactRef, real: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: set[str] = set()
+
+    def noted(*modules: str) -> str:
+        read.update(modules)
+        return "version"
+
+    monkeypatch.setattr(generation, "code_version", noted)
+    monkeypatch.setattr("augment.training.code_version", noted)
+    shard_key(model, real, SECTION, shard_requests(WANTED, 0, 25)[0], 7, store)
+    assert {name for name in read if name.split(".")[0] == "models" and "._" not in name} == {"models.vae"}
+    assert {"models._nets", "models._contract", "augment.devices"} <= read
+
+
+def test_the_device_of_a_shard_is_recorded_beside_what_makes_up_its_hash(
+    store: Store, model: ArtifactRef, real: ArtifactRef
+) -> None:
+    ref = generate_shard(model, real, SECTION, shard_requests(WANTED, 0, 25)[0], 7, store)
+    folder = store.verify(ref)
+    assert json.loads((folder / "shard.json").read_text())["device"] == "cpu"
+    assert json.loads((folder / "manifest.json").read_text())["identity"] == ["shard.parquet"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_is_refused_by_its_setting(
+    store: Store, model: ArtifactRef, real: ArtifactRef, tmp_path: Path
+) -> None:
+    section = GenerateSection(batch_size=16, device="cuda")
+    with pytest.raises(InputError, match=r"set generate\.device: auto"):
+        generate_shard(model, real, section, shard_requests(WANTED, 0, 25)[0], 7, elsewhere(store, tmp_path))
 
 
 def test_a_row_depends_on_its_place_and_label_and_not_on_its_batch_mates(store: Store, model: ArtifactRef) -> None:
@@ -278,7 +318,7 @@ def test_an_altered_model_is_not_drawn_from(model: ArtifactRef, real: ArtifactRe
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(IntegrityError, match=r"weights\.safetensors is missing or altered"):
+    with pytest.raises(StoreError, match=r"weights\.safetensors is missing or altered"):
         shards(other, altered, real, [0])
 
 
@@ -287,7 +327,7 @@ def test_an_operator_that_the_model_does_not_offer_is_refused(
 ) -> None:
     request = shard_requests(WANTED, 0, 25)[0]
     with pytest.raises(InputError, match=r"generate\.operator 'dream'"):
-        generate_shard(model, real, GenerateSection(operator="dream"), request, 7, store, device="cpu")
+        generate_shard(model, real, GenerateSection(operator="dream"), request, 7, store)
 
 
 def test_the_size_of_a_shard_follows_the_size_of_a_row() -> None:
@@ -316,6 +356,7 @@ def test_training_leaves_a_whole_artifact(store: Store, real: ArtifactRef, model
     assert record["train"]["steps"] == 12
     assert record["parameters"] > 0
     assert record["device"] == "cpu"
+    assert record["packages"]["torch"] == metadata.version("torch")
     assert record["real"] == real.model_dump()
     assert record["encode"]["stage"] == "encode"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -323,6 +364,12 @@ def test_training_leaves_a_whole_artifact(store: Store, real: ArtifactRef, model
     assert [p.name for p in sorted((folder / "checkpoints").iterdir())] == ["step-000012"]
     assert (folder / "metrics.jsonl").exists()
     assert "finished step 12" in (folder / "train.log").read_text()
+
+
+def test_the_key_of_a_model_follows_the_version_of_torch(real: ArtifactRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = train_key(real, TINY, SETTINGS, 7)
+    monkeypatch.setattr("augment.training.TORCH", "1.0.0")
+    assert train_key(real, TINY, SETTINGS, 7) != before
 
 
 def test_a_training_that_crashed_gives_the_same_model(model: ArtifactRef, tmp_path: Path) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from augment.columns import KINDS
 from augment.errors import InputError
 from augment.inference import conform, infer_schema
 from augment.png import encode_pngs
-from augment.schema import IMAGE_TYPE, DatasetSchema, KindName
+from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema, KindName
 
 
 def batches(columns: dict[str, Any], size: int = 7) -> list[pa.RecordBatch]:
@@ -39,8 +40,21 @@ def conformed(values: pa.Array, **declared: Any) -> list[Any]:
     return pa.Table.from_batches([conform(b, schema) for b in batches(columns)])["x"].to_pylist()
 
 
-def test_every_kind_that_a_run_file_may_name_exists() -> None:
-    assert list(KINDS) == list(get_args(KindName))
+def test_a_run_file_may_name_every_kind_and_no_other() -> None:
+    names = TypeAdapter(dict[str, KindName])
+    assert names.json_schema()["additionalProperties"] == {"type": "string", "enum": list(KINDS)}
+    assert names.validate_python({name: name for name in KINDS})
+    with pytest.raises(ValidationError, match=r"Input should be 'image', .*'integer'"):
+        names.validate_python({"legs": "integr"})
+
+
+def test_a_column_is_offered_to_the_kinds_in_their_order() -> None:
+    assert list(KINDS) == ["image", "boolean", "ignore", "integer", "numeric", "categorical"]
+
+
+def test_a_type_that_no_kind_brings_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'flot64' is no stored type; did you mean 'float64'"):
+        ColumnSchema(name="x", kind="numeric", type="flot64", reason="declared")
 
 
 @pytest.mark.parametrize(
@@ -270,3 +284,44 @@ def test_a_batch_that_lacks_a_column_is_refused() -> None:
     schema, _ = infer({"a": texts("1", "2"), "b": texts("u", "v")})
     with pytest.raises(InputError, match="lacks the column 'b'"):
         conform(pa.record_batch({"a": texts("1")}), schema)
+
+
+def test_whole_numbers_with_an_exponent_are_classes() -> None:
+    schema, notes = infer({"x": pa.array(np.linspace(0, 1, 8) ** 2), "y": texts("1e3", "2.0")}, label="y")
+    assert schema.classes == (2, 1000)
+    assert "stored as integers" in notes[0]
+    batch = batches({"x": pa.array(np.linspace(0, 1, 8) ** 2), "y": texts("1e3", "2.0")}, size=8)[0]
+    assert conform(batch, schema)["y"].to_pylist() == [1000, 2] * 4
+
+
+@pytest.mark.parametrize("values", [texts("1e20", "2e20"), pa.array([1e20, 2e20])])
+def test_floating_point_labels_that_are_not_exact_are_refused(values: pa.Array) -> None:
+    with pytest.raises(InputError, match=r"beyond 2\^53"):
+        infer({"x": pa.array(np.linspace(0, 1, len(values))), "y": values}, label="y")
+
+
+@pytest.mark.parametrize("kind", ["ignore", "image", "numeric"])
+def test_a_label_that_is_declared_to_be_no_class_is_refused(kind: str) -> None:
+    with pytest.raises(InputError, match=f"declares the label column 'y' of rows.csv to be {kind}"):
+        infer({"x": pa.array(np.linspace(0, 1, 8)), "y": texts("a", "b")}, label="y", y=kind)
+
+
+def test_classes_that_read_alike_are_said_aloud() -> None:
+    names = ["bee", "Bee", "be\u200be", "\u00e9", "e\u0301", "ant"]
+    notes = infer({"x": pa.array(np.linspace(0, 1, 24) ** 2), "y": texts(*names)}, label="y")[1]
+    assert len(notes) == 2
+    assert "'Bee', 'bee', 'be\\u200be'" in notes[0]
+    assert "'e\\u0301', '\\xe9'" in notes[1]
+
+
+@pytest.mark.parametrize("values", [texts("1", "q"), pa.array([True, False]), images(np.zeros((2, 3, 3), np.uint8))])
+def test_later_rows_of_another_family_are_refused(values: pa.Array) -> None:
+    first = pa.record_batch({"x": pa.array([0.5, 1.5]), "z": pa.array([0.1, 0.7])})
+    other = pa.record_batch({"x": values[:2], "z": pa.array([0.3, 0.9])})
+    with pytest.raises(InputError, match=r"the column 'x' of rows.csv holds values of the type .* after others"):
+        infer_schema([first, other], label=None, declared={}, where="rows.csv", parse_text=False)
+
+
+def test_dates_beyond_the_year_9999_are_kept() -> None:
+    far = pa.array([2**60] * 8, pa.timestamp("us"))
+    assert column_of(far) == ("ignore", "timestamp", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,8 +17,9 @@ from augment.codec import Codec
 from augment.config import SOURCES, SplitSection
 from augment.encoding import encode
 from augment.errors import InputError
-from augment.hashing import content_hashes, from_hex, rows_sha256
-from augment.ingest import ROW_GROUP_ROWS, ingest
+from augment.hashing import content_hashes, hash_pairs, rows_sha256
+from augment.ingest import ROW_GROUP_ROWS, _Noted, ingest
+from augment.schema import ColumnSchema, DatasetSchema
 from augment.sources._contract import Source
 from augment.store import Store
 
@@ -68,7 +70,7 @@ def test_the_record_says_what_was_read_and_ignored(tmp_path: Path) -> None:
     for name, expected in (("train", real.record.train_rows_sha256), ("test", real.record.test_rows_sha256)):
         table = real.part(name).combine_chunks()
         ids = table["source_row_id"].to_numpy()
-        assert rows_sha256([(ids, from_hex(table["content_hash"].combine_chunks()))]) == expected
+        assert rows_sha256([(ids, hash_pairs(table.to_batches()[0], real.schema))]) == expected
     batch = real.part("test").combine_chunks().to_batches()[0]
     assert content_hashes(batch, real.schema).equals(batch.column("content_hash"))
 
@@ -133,6 +135,29 @@ def test_a_group_stays_on_one_side_and_is_no_feature(tmp_path: Path) -> None:
     train, test = ({v for v in real.part(name)["farm"].to_pylist() if v} for name in ("train", "test"))
     assert test
     assert not train & test
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        (["a", None, "b", "a", None, ""], "string"),
+        ([1, None, 2, 1, None, 0], "int64"),
+        ([0.5, None, -0.5, 0.5, None, 0.0], "float64"),
+        ([dt.datetime(2020, 1, d) if d else None for d in (1, 0, 2, 1, 0, 3)], "timestamp"),
+    ],
+)
+def test_rows_of_one_group_have_one_code_and_rows_without_a_group_one_of_their_own(
+    values: list[Any], type_: str
+) -> None:
+    farm = ColumnSchema(name="farm", kind="ignore", type=type_, reason="declared")
+    schema = DatasetSchema(columns=(farm,), label=None, classes=())
+    noted = _Noted(schema, SplitSection(group="farm"), "rows")
+    for part in (values[:3], values[3:]):
+        noted.add(pa.RecordBatch.from_arrays([pa.array(part, farm.arrow_type)], names=["farm"]), is_test=False)
+    groups = noted.facts().groups
+    assert groups is not None
+    assert groups[0] == groups[3]
+    assert sorted(np.unique(groups)) == list(range(5))
 
 
 @pytest.mark.parametrize("setting", ["group", "column"])

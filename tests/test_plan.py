@@ -83,3 +83,10 @@ def test_a_plan_is_described_with_reasons_and_warnings(tmp_path: Path) -> None:
     assert record.synthetic_rows == 5
     assert "no synthetic rows of 1, 2" in record.warnings[0]
     assert "weight 0: 3" in record.warnings[1]
+
+
+def test_counts_of_classes_are_refused_without_a_label(tmp_path: Path) -> None:
+    real = real_rows(tmp_path, label=None, c1=30)
+    plan = CountsPlan(kind="counts", counts={"1": 5})
+    with pytest.raises(InputError, match=r"names '1' and the data have no label; set source.label"):
+        rows_to_draw(plan, real.ref, real.store)

@@ -11,11 +11,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from small_store import IMAGES, Stages, displeased, gate, passing, read_stages, write_stages
+from small_store import IMAGES, Stages, displeased, gate, passing, pleased, read_stages, write_stages
 
-from augment.errors import InputError, IntegrityError
+from augment.errors import InputError, IntegrityError, StoreError
+from augment.gates import GateResult
 from augment.layout import ADDED_FIELDS, STAGING
-from augment.manifest import Latest, Manifest
+from augment.manifest import Counts, Latest, Manifest
+from augment.schema import DatasetSchema
 from augment.versions import list_versions, rollback, verify
 from augment.weights import class_weights
 
@@ -181,6 +183,16 @@ def test_refused_data_go_to_quarantine_and_readers_see_no_change(stages: Stages)
     assert stages.with_audit("worse", gates).publish(run_id="two").path == refused.path
 
 
+def test_a_repeated_refusal_takes_the_place_of_the_last_one(stages: Stages) -> None:
+    quarantine = dataset(stages) / "quarantine"
+    for night in ("one", "two", "two", "three"):
+        assert stages.publish(run_id=night, consumer=displeased).path == str(quarantine / night)
+    assert [p.name for p in quarantine.iterdir()] == ["three"]
+    other = write_stages(stages.store.root, tag="n", drawn=[["ant", "bee", "cow"]])
+    other.publish(run_id="four", consumer=displeased)
+    assert sorted(p.name for p in quarantine.iterdir()) == ["four", "three"]
+
+
 def test_a_folder_that_its_reader_cannot_open_is_refused(stages: Stages) -> None:
     refused = stages.publish(consumer=displeased)
     assert refused.status == "refused"
@@ -192,7 +204,7 @@ def test_a_flipped_byte_in_a_shard_is_refused_and_named(stages: Stages) -> None:
     content = bytearray(file.read_bytes())
     content[100] ^= 1
     file.write_bytes(bytes(content))
-    with pytest.raises(IntegrityError, match=r"shard\.parquet is missing or altered"):
+    with pytest.raises(StoreError, match=r"shard\.parquet is missing or altered"):
         stages.publish()
     assert not list((dataset(stages) / "versions").iterdir())
     assert not list((dataset(stages) / STAGING).iterdir())
@@ -202,7 +214,7 @@ def test_a_judgement_of_other_rows_is_refused(stages: Stages) -> None:
     swapped = Stages(
         stages.store, stages.schema, stages.real, stages.model, stages.shards, stages.judged[::-1], stages.audit
     )
-    with pytest.raises(IntegrityError, match="judges other rows"):
+    with pytest.raises(StoreError, match="judges other rows"):
         swapped.publish()
 
 
@@ -214,6 +226,25 @@ def test_an_altered_version_is_not_called_unchanged(stages: Stages) -> None:
     file.write_bytes(bytes(content))
     with pytest.raises(IntegrityError, match=r"altered: data/synthetic/train-00000\.parquet"):
         stages.publish(run_id="two")
+
+
+def test_a_version_whose_manifest_is_altered_stops_no_other(stages: Stages) -> None:
+    manifest = Path(stages.publish().path) / "MANIFEST.json"
+    manifest.write_text(json.dumps({"sequence": 1, "inputs_sha256": "0" * 64}))
+    new = write_stages(stages.store.root, tag="n", drawn=[["ant", "bee", "cow"]])
+    assert new.publish(run_id="two").status == "published"
+    assert new.publish(run_id="three").status == "unchanged"
+
+
+def test_the_consumer_is_given_what_the_manifest_claims(stages: Stages) -> None:
+    given: list[Counts] = []
+
+    def consumer(folder: Path, schema: DatasetSchema, counts: Counts) -> GateResult:
+        given.append(counts)
+        return pleased(folder, schema, counts)
+
+    claimed = Manifest.load(Path(stages.publish(consumer=consumer).path)).counts
+    assert given == [claimed]
 
 
 def test_a_name_that_leaves_the_store_is_refused(stages: Stages) -> None:
@@ -266,6 +297,8 @@ def test_the_manifest_says_what_and_where_from(stages: Stages) -> None:
     assert lineage["source_fingerprint"] == "f" * 64
     assert {a["stage"] for a in lineage["artifacts"]} == {"ingest", "train", "generate", "judge", "validate"}
     assert {"python", "pyarrow"} <= set(lineage["packages"])
+    assert lineage["trained_with"] == {"torch": "2.0.0"}
+    assert lineage["drawn_on"] == ["cpu"]
     assert [g["gate"] for g in manifest["gates"]][-2:] == ["consumer_smoke", "regression"]
     assert [g.gate for g in published.gates] == [g["gate"] for g in manifest["gates"]]
 

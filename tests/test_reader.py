@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_store import IMAGES, Stages, displeased, small_report, write_stages
+from small_store import IMAGES, Stages, displeased, pleased, small_report, write_stages
 
 from augment import load_dataset
 from augment.errors import InputError, IntegrityError
+from augment.gates import GateResult
 from augment.images import decode_image
+from augment.manifest import Counts
+from augment.reader import open_staged_dataset, without_hub
+from augment.schema import DatasetSchema
 
 
 @pytest.fixture
@@ -194,6 +199,32 @@ def test_a_cache_left_half_made_is_made_anew(folder: Path, tmp_path: Path) -> No
     assert not work.exists()
 
 
+def test_an_altered_cache_is_made_anew(folder: Path) -> None:
+    opened = load_dataset(folder)
+    expected = opened.torch("train").arrays()[0]
+    file = next((folder.parent.parent / ".cache").rglob("real/x.npy"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    assert not np.array_equal(load_dataset(folder, verify=False).torch("train").arrays()[0], expected, equal_nan=True)
+    assert np.array_equal(opened.torch("train").arrays()[0], expected, equal_nan=True)
+
+
+@pytest.mark.slow
+def test_the_hub_is_only_out_of_reach_while_a_version_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import config
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for module in (config, constants):
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
+    load_dataset(folder).hf("augmented")
+    assert "HF_HUB_OFFLINE" not in os.environ
+    assert (config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE) == (False, False)
+    with without_hub():
+        assert (config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE) == (True, True)
+
+
 def test_a_cache_that_cannot_be_written_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="give another cache_dir"):
         load_dataset(folder, cache_dir="/proc/nowhere").torch("train")
@@ -264,6 +295,15 @@ def test_contradictions_are_refused(folder: Path, file: str, change: Change, sai
         load_dataset(folder, verify=False)
 
 
+def test_a_contradiction_in_the_last_rows_of_many_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("augment.contradictions.BATCH_ROWS", 3)
+    load_dataset(folder, verify=False)
+    file = folder / "data/real/train-00000.parquet"
+    pq.write_table(column_set("sample_id", "syn-7")(pq.ParquetFile(file).read()), file)
+    with pytest.raises(IntegrityError, match="the column sample_id"):
+        load_dataset(folder, verify=False)
+
+
 def test_a_synthetic_file_among_the_real_ones_is_refused(folder: Path) -> None:
     shutil.copyfile(folder / "data/synthetic/train-00000.parquet", folder / "data/real/train-00001.parquet")
     with pytest.raises(IntegrityError, match="says otherwise"):
@@ -280,12 +320,10 @@ def test_a_cut_file_is_refused(folder: Path) -> None:
 def test_the_audit_opens_a_folder_before_it_is_blessed(stages: Stages) -> None:
     opened: list[int] = []
 
-    def consumer(folder: Path, schema: object) -> object:
-        from small_store import pleased
-
-        staged = load_dataset(folder, _staged=stages.schema)
+    def consumer(folder: Path, schema: DatasetSchema, counts: Counts) -> GateResult:
+        staged = open_staged_dataset(folder, schema)
         opened.append(len(staged.torch("train")) + staged.arrow("test").num_rows + len(staged.card()[:1]))
-        return pleased(folder, stages.schema)
+        return pleased(folder, schema, counts)
 
     assert stages.publish(consumer=consumer).status == "published"
     assert opened == [32 + 6 + 1]

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from augment.gates import GateResult
+from augment.gates import NO_CHECK, WORTH_NOT_MEASURED, GateResult, with_all_gates
 from augment.images import encode_png
 from augment.report import gate_table_markdown, summary_markdown, write_report
 from augment.report.distances import kolmogorov_smirnov, total_variation
+from augment.report.markdown import escaped
 from augment.report.sampling import sample_rows
-from augment.report.wording import WORTH_NOT_MEASURED, number, percent
+from augment.report.wording import number, percent
 from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema, KindName
 
 HOSTILE = "<script>alert('x')</script>"
@@ -184,6 +185,22 @@ def test_worth_that_was_not_measured_is_said_plainly(table_version: Path) -> Non
     assert "It helps." in measured
 
 
+def test_gates_without_a_verdict_are_one_line_a_reason_and_count_for_nothing(table_version: Path) -> None:
+    gates = with_all_gates([gate("lineage", True), gate("duplicates", True), gate("marginals", None, "Left out.")])
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, gates=gates)
+    section = text[text.index('id="gates"') : text.index('id="compare"')]
+    assert section.count('role="rowheader"') == 2
+    assert section.count(NO_CHECK) == 1
+    assert "<dt>Marginals</dt><dd>Left out.</dd>" in section
+    assert "Joint distribution, Coverage, Copying, Shortcut" in section
+    assert "Critical checks passed: 2 of 2." in text
+    assert "<dd>2 <small>of 2 judged</small></dd>" in text
+    table = gate_table_markdown(gates)
+    assert table.count("\n| ") == 2
+    assert table.count("\n- ") == 3
+    assert escaped(NO_CHECK) in table
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_rows(image_version: Path) -> None:
     names = ("index.html", "samples.png", "metrics.json")
 
@@ -251,7 +268,7 @@ def test_refused_data_that_break_every_promise_still_have_a_report(tmp_path: Pat
 
 
 def test_rejects_are_counted_by_reason_with_examples(table_version: Path) -> None:
-    rejects = rows(9, 0, 5).append_column("reason", pa.array([f"too {HOSTILE}"] * 6 + ["a copy"] * 3))
+    rejects = rows(9, 0, 5).append_column("reject_reason", pa.array([f"too {HOSTILE}"] * 6 + ["a copy"] * 3))
     path = table_version / "rejects.parquet"
     pq.write_table(rejects, path)
     text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, rejects_path=path)
@@ -265,13 +282,13 @@ def test_rejects_are_counted_by_reason_with_examples(table_version: Path) -> Non
 
 def test_data_with_a_column_called_reason_have_their_rejects_shown(table_version: Path) -> None:
     rejects = rows(4, 0, 5).append_column("reason", pa.array(["theirs"] * 4))
-    pq.write_table(rejects.append_column("reason", pa.array(["ours"] * 4)), table_version / "rejects.parquet")
+    pq.write_table(rejects.append_column("reject_reason", pa.array(["ours"] * 4)), table_version / "rejects.parquet")
     schema = TABLE_SCHEMA.model_copy(
         update={"columns": (*TABLE_SCHEMA.columns, column("reason", "categorical", "string"))}
     )
     text = report(table_version, schema, TABLE_COUNTS, rejects_path=table_version / "rejects.parquet")
     assert "ours <small>4 rows" in text
-    assert "theirs" not in text
+    assert "<td>theirs</td>" in text
 
 
 def test_the_training_curve_draws_losses_and_passes_over_a_cut_line(table_version: Path) -> None:

@@ -113,6 +113,8 @@ def test_setting_another_kind_drops_what_it_does_not_know(folder: Path) -> None:
         ("name: x\nname: y", "the key 'name' is twice"),
         ("name: [", "cannot be read as YAML (line 1"),
         ("name: !!python/object:os.system x", "tags that ask for objects"),
+        ("name: !!binary aGVsbG8=", "tags that ask for objects"),
+        ("seed: !!bool maybe", "cannot be read as YAML"),
         ("name: &a [*a]", "without aliases"),
         ("[" * 5000, "nested too deeply"),
     ],

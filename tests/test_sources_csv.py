@@ -221,3 +221,20 @@ def test_what_a_strict_writer_writes_is_read_back(tmp_path: Path, cells: list[tu
 
 def trimmed(text: str) -> str:
     return text.strip(" \t\n\r\v\f")
+
+
+def test_a_header_without_a_line_end_holds_no_rows(tmp_path: Path) -> None:
+    assert "holds no rows" in refusal(source(tmp_path, "a,b"))
+
+
+def test_the_place_of_a_nul_is_named(tmp_path: Path) -> None:
+    assert "near byte 10," in refusal(source(tmp_path, b"a,b\n1,2\n3,\0\n"))
+
+
+def test_a_quoted_text_that_is_too_long_is_refused_for_its_length(tmp_path: Path) -> None:
+    sentence = refusal(source(tmp_path, 'a,b\n"' + "word " * 40_000 + '",2\n'))
+    assert "quoted field of more than 128 KiB" in sentence
+
+
+def test_a_name_with_a_line_end_stays_on_the_one_line_of_a_refusal(tmp_path: Path) -> None:
+    assert r"'a\nb'" in refusal(source(tmp_path, '"a\nb","a\nb"\n1,2\n'))

@@ -148,3 +148,29 @@ def test_a_folder_without_parquet_files_is_refused(tmp_path: Path) -> None:
 def test_large_tables_come_in_bounded_batches(tmp_path: Path) -> None:
     source = written(tmp_path, a=np.arange(25_000))
     assert [batch.num_rows for batch in source.read()] == [10_000, 10_000, 5_000]
+
+
+def test_damage_within_a_parquet_file_is_one_sentence_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    parquet.write_table(pa.table({"x": np.linspace(0, 1, 60), "y": ["a", "b"] * 30}), path)
+    whole = path.read_bytes()
+    refusals = []
+    for place in range(4, len(whole) - 4, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            table(SOURCES["parquet"](path=path))
+        except InputError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert not [sentence for sentence in refusals if "\n" in sentence or "\\n" in sentence]
+
+
+def test_text_of_a_parquet_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"ab", b"\xff\xfe"]).buffers())
+    with pytest.raises(InputError, match="is no whole Parquet file"):
+        table(written(tmp_path, x=broken))
+
+
+def test_dates_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"column 'x' of .* does not fit into timestamp"):
+        table(written(tmp_path, x=pa.array([2**60], pa.timestamp("ms"))))

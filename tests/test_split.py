@@ -213,3 +213,8 @@ def test_test_rows_never_reach_train(tmp_path: Path) -> None:
     assert not test & train
     assert not test & validation
     assert not validation & train
+
+
+def test_train_per_class_is_refused_without_a_label() -> None:
+    with pytest.raises(InputError, match=r"train_per_class names classes and the data have no label"):
+        split(facts_of([0] * 10), label=None, train_per_class={"0": 3})

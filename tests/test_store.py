@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from augment.errors import InputError, IntegrityError
-from augment.store import ArtifactRef, Store, code_version, hash_json, locked, write_atomically
+from augment.errors import InputError, StoreError
+from augment.store import ArtifactRef, Store, code_version, hash_json, locked, remove_lock, write_atomically
 
 # A writer that dies before its Nth fsync, rename or opening of a file to write, and says when it came to its end.
 WRITER = """
@@ -87,9 +88,9 @@ def test_only_identity_files_make_up_the_hash(store: Store) -> None:
 
 def test_an_artifact_that_is_not_there_is_refused(store: Store) -> None:
     ref = store.write("stage", "key", fill)
-    with pytest.raises(IntegrityError, match="not in the store"):
+    with pytest.raises(StoreError, match="not in the store"):
         store.path(ref.model_copy(update={"key": "other"}))
-    with pytest.raises(IntegrityError, match="not the one referred to"):
+    with pytest.raises(StoreError, match="not the one referred to"):
         store.path(ref.model_copy(update={"sha256": "0" * 64}))
 
 
@@ -97,15 +98,27 @@ def test_an_altered_file_is_named(store: Store) -> None:
     ref = store.write("stage", "key", fill)
     file = store.verify(ref) / "deep/b.txt"
     file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
-    with pytest.raises(IntegrityError, match=r"deep/b\.txt is missing or altered"):
+    with pytest.raises(StoreError, match=r"deep/b\.txt is missing or altered"):
         store.verify(ref)
 
 
 def test_a_missing_file_is_named(store: Store) -> None:
     ref = store.write("stage", "key", fill)
     (store.path(ref) / "a.txt").unlink()
-    with pytest.raises(IntegrityError, match=r"a\.txt is missing"):
+    with pytest.raises(StoreError, match=r"a\.txt is missing"):
         store.verify(ref)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_an_altered_manifest_is_named(store: Store, content: str) -> None:
+    ref = store.write("stage", "key", fill)
+    (store.path(ref) / "manifest.json").write_text(content)
+    with pytest.raises(StoreError, match=r"manifest\.json is altered; remove the folder"):
+        store.find("stage", "key")
+
+
+def test_what_is_wrong_with_the_store_is_no_refusal() -> None:
+    assert StoreError.exit_code == 1
 
 
 def test_a_failed_artifact_leaves_nothing_to_find_and_can_be_made_again(store: Store) -> None:
@@ -194,6 +207,38 @@ def test_a_lock_is_free_again_when_its_holder_is_killed(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_that_is_held_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path):
+        remove_lock(path)
+        assert path.exists()
+    remove_lock(path)
+    assert not path.exists()
+    remove_lock(path)
+
+
+def test_who_waited_for_a_lock_that_was_removed_waits_for_the_one_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    held: list[str] = []
+
+    def wait() -> None:
+        with locked(path):
+            held.append("second")
+
+    with locked(path):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        time.sleep(0.1)
+        path.unlink()  # as another process would that takes the lock file for nobody's
+        again = path.open("a")
+        fcntl.flock(again, fcntl.LOCK_EX)
+    waiter.join(0.2)
+    assert held == []
+    again.close()
+    waiter.join(10)
+    assert held == ["second"]
+
+
 def test_a_text_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "pointer.json"
     for text in ("old", "new"):
@@ -232,3 +277,22 @@ def test_finding_an_artifact_is_using_it(store: Store) -> None:
     store.find("stage", "key")
     assert time.time() - manifest.stat().st_mtime < 60
     assert json.loads(manifest.read_text())["key"] == "key"
+
+
+def test_what_a_refused_artifact_left_behind_is_removed(store: Store) -> None:
+    def refuse(folder: Path) -> None:
+        (folder / "spool").write_text("as large as the data")
+        raise InputError("no.")
+
+    with pytest.raises(InputError):
+        store.write("stage", "key", refuse)
+    assert [p.name for p in (store.root / "stages/stage").iterdir()] == [".lock-key"]
+
+
+def test_a_lock_in_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"cannot be written .*use a store that you may write to"),
+        locked(tmp_path / "file" / ".lock"),
+    ):
+        pass

@@ -10,13 +10,16 @@ import pytest
 from _judged_sets import TABLE, Trial, failed, image_rows, real_artifact, replaced, table_rows
 
 from augment import validation
+from augment.checks._contract import Evidence, Finding, Learned
 from augment.checks._hashes import as_hashes, contained, has_a_twin, repeats_an_earlier, save_sorted
 from augment.checks._real import SAMPLE_ROWS, RealRows
 from augment.checks.class_plan import ClassPlan
 from augment.checks.sample_quality import SampleQuality
-from augment.errors import InputError
+from augment.errors import AugmentError, InputError
 from augment.features import profile
-from augment.gates import load_gates
+from augment.gates import GATES, NO_CHECK, load_gates
+from augment.judging import rejects_schema
+from augment.schema import refuse_reserved
 from augment.store import Store, hash_file
 
 
@@ -63,14 +66,46 @@ def test_rejected_rows_are_kept_with_gate_and_reason(tables: Trial) -> None:
     shard = tables.shard(with_outliers(drawn(), 2))
     _, judged, _ = tables.judge([shard])
     rejects = pq.read_table(tables.store.path(judged[0]) / "rejects.parquet").to_pylist()
-    assert [row["gate"] for row in rejects] == ["sample_quality", "sample_quality"]
+    assert [row["reject_gate"] for row in rejects] == ["sample_quality", "sample_quality"]
     assert rejects[0]["sample_id"] == f"syn-{tables.model.sha256[:12]}-0-0"
     assert rejects[0]["count"] == 90_000
-    assert rejects[0]["round"] == 0
-    assert rejects[0]["reason"].startswith("count is outside ")
+    assert rejects[0]["reject_round"] == 0
+    assert rejects[0]["reject_reason"].startswith("count is outside ")
     features = pq.read_table(tables.store.path(judged[0]) / "features.parquet")
     assert features["accepted"].to_pylist() == [False] * 2 + [True] * 98
     assert validation.accepted_counts(judged, tables.store) == {"apple": 48, "pear": 50}
+
+
+@pytest.mark.parametrize("name", ["gate", "reason", "round", "reject_reason"])
+def test_no_name_of_a_data_column_doubles_one_of_the_rejects(tables: Trial, name: str) -> None:
+    columns = tuple(c.model_copy(update={"name": name}) if c.name == "shade" else c for c in TABLE.columns)
+    schema = TABLE.model_copy(update={"columns": columns})
+    try:
+        refuse_reserved([column.name for column in schema.columns], "the source")
+    except InputError:
+        assert name == "reject_reason"
+    else:
+        names = rejects_schema(schema).names
+        assert len(set(names)) == len(names)
+
+
+def test_every_gate_has_a_result_also_where_no_check_exists(tables: Trial) -> None:
+    gates = load_gates(tables.audit([tables.shard(drawn())]) / "gates.json")
+    assert [result.gate for result in gates] == list(GATES)
+    unchecked = [result for result in gates if result.sentence == NO_CHECK]
+    assert [result.gate for result in unchecked] == [
+        "label_agreement", "marginals", "joint", "coverage", "copying", "shortcut", "regression",
+    ]  # fmt: skip
+    assert {(result.passed, result.severity) for result in unchecked} == {(None, "warning")}
+
+
+def test_a_check_that_expects_nothing_of_the_set_is_refused(tables: Trial) -> None:
+    class Lenient(ClassPlan):
+        def find(self, evidence: Evidence, learned: Learned) -> Finding:
+            return Finding("All is well.", value=1.0)
+
+    with pytest.raises(AugmentError, match="the check class_plan applies but expects nothing of the set"):
+        tables.audit([tables.shard(drawn())], checks=[Lenient()])
 
 
 def test_rows_of_later_rounds_fill_the_plan_but_not_the_shares(tables: Trial) -> None:
@@ -134,13 +169,21 @@ def test_data_without_a_label_are_judged_too(tmp_path: Path) -> None:
     assert gates["class_plan"].value == 1.0
 
 
-def test_data_without_held_out_rows_have_no_floor(tmp_path: Path) -> None:
+def test_data_without_held_out_rows_are_measured_against_their_own(tmp_path: Path) -> None:
     empty = table_rows(10, 2).slice(0, 0)
     trial = Trial.of(tmp_path, TABLE, {"train": table_rows(300, 1), "validation": empty, "test": empty})
     gates = trial.gates(drawn(300))
     assert failed(gates) == []
-    assert gates["sample_quality"].floor is None
+    assert gates["sample_quality"].floor == 1.0
     assert gates["sample_quality"].limit == 0.99
+
+
+def test_a_single_training_row_gives_no_floor(tmp_path: Path) -> None:
+    one = table_rows(1, 1)
+    trial = Trial.of(tmp_path, TABLE, {"train": one, "validation": one.slice(0, 0), "test": one.slice(0, 0)})
+    reference, _, _ = trial.judge([])
+    figures = json.loads((trial.store.path(reference) / "reference.json").read_text())["figures"]
+    assert figures["sample_quality"]["floor"] is None
 
 
 def test_a_sample_of_the_real_rows_is_bounded_and_seeded(tmp_path: Path) -> None:

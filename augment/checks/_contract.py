@@ -276,8 +276,3 @@ def sum_by_name(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def share(part: int, whole: int) -> float:
     """``part / whole``, and 0 of nothing."""
     return part / whole if whole else 0.0
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 row``, ``2 rows``, ``1,000 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Part = Literal["train", "validation", "test"]
+# What synthetic rows are compared with and rejected against. Limits are learned from SEEN alone: test rows set none.
 HELD_OUT: tuple[Part, ...] = ("validation", "test")
+SEEN: tuple[Part, ...] = ("train", "validation")
 SAMPLE_ROWS = 20_000  # enough for the 0.1 % quantile of a feature to rest on 20 rows
 BATCH_ROWS = 10_000
+FOLDS = 5
 
 
 class RealRows:
@@ -65,9 +68,16 @@ class RealRows:
         return self._features("train")
 
     @cached_property
-    def held_out_features(self) -> pd.DataFrame:
-        """The features of at most 20,000 rows of validation and test, a seeded choice."""
-        return self._features(*HELD_OUT)
+    def train_folds(self) -> NDArray[np.int64]:
+        """Which of five parts of about equal size each row of ``train_features`` is in, a seeded choice."""
+        shuffled = numpy_generator(self._seed, "reference", "folds").permutation(len(self.train_features))
+        folds: NDArray[np.int64] = shuffled % FOLDS
+        return folds
+
+    @cached_property
+    def validation_features(self) -> pd.DataFrame:
+        """The features of at most 20,000 validation rows, a seeded choice."""
+        return self._features("validation")
 
     def _features(self, *parts: Part) -> pd.DataFrame:
         import pandas as pd

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 
-from augment.features import PROFILES
+from augment.features import profile_of
 from augment.schema import DatasetSchema
 
 
 def rows_may_repeat(schema: DatasetSchema) -> bool:
     """Whether two rows may be equal by chance; false as soon as one column holds images."""
-    return all(PROFILES[column.kind].values_may_repeat for column in schema.features)
+    return all(profile_of(column).values_may_repeat for column in schema.features)
 
 
 def limit_above(floor: float, margin: float, num_real: int, num_synthetic: int) -> float:

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from augment.checks._contract import Check, Evidence, Finding, Learned, bounded, plural, share
+from augment.checks._contract import Check, Evidence, Finding, Learned, bounded, share
+from augment.gates import plural
 
 
 class ClassPlan(Check):

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyarrow.parquet as pq
 
-from augment.checks._contract import Check, Evidence, Finding, Learned, plural
+from augment.checks._contract import Check, Evidence, Finding, Learned
 from augment.errors import AugmentError
-from augment.gates import GateResult
-from augment.layout import CARD, MANIFEST, PARTS
+from augment.gates import GateResult, plural
+from augment.layout import CARD, ORIGIN, PARTS
+from augment.manifest import Counts
 from augment.schema import DatasetSchema
 
 if TYPE_CHECKING:
@@ -40,9 +39,9 @@ class _Staged:
 
     def dataset(self) -> Dataset:
         """The folder through our own reader, in audit mode."""
-        from augment.reader import load_dataset
+        from augment.reader import open_staged_dataset
 
-        return load_dataset(self.folder, cache_dir=self.cache, _staged=self.schema)
+        return open_staged_dataset(self.folder, self.schema, cache_dir=self.cache)
 
 
 class ConsumerSmoke(Check):
@@ -58,17 +57,16 @@ class ConsumerSmoke(Check):
         return Finding("The staged folder has not been opened.", applies=False)
 
 
-def open_staged(folder: Path, schema: DatasetSchema) -> GateResult:
-    """Whether every reader opens the staged ``folder`` and counts its rows.
+def open_staged(folder: Path, schema: DatasetSchema, counts: Counts) -> GateResult:
+    """Whether every reader opens the staged ``folder`` and counts the rows that its manifest will claim, ``counts``.
 
-    The rows to be counted are those of the manifest, or of the files' footers while the manifest is yet to be written.
     pyarrow reads all columns in a stream. The others load all of a folder up to 64 MiB, and of a larger one a file of
     each part or the first row, so that publishing stays within its memory. Whatever a reader raises becomes the
     sentence.
     """
     opened, troubles = [], []
     try:
-        expected = _expected(folder)
+        expected = _expected(counts)
         whole = sum(path.stat().st_size for part in PARTS for path in part.files(folder)) <= WHOLE_BYTES
     except Exception as error:  # noqa: BLE001 - a folder that cannot even be counted is what this gate is for
         return _result(1, f"The staged folder cannot be counted: {_said(error)}.")
@@ -111,15 +109,9 @@ def _said(error: Exception) -> str:
     return said if isinstance(error, AugmentError) else f"{type(error).__name__}: {said}"
 
 
-def _expected(folder: Path) -> Rows:
-    """The rows of each part by the manifest, or by the files' footers where there is none yet."""
-    if (folder / MANIFEST).exists():
-        counts: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text())["counts"]
-        origin = {False: "real", True: "synthetic"}
-        return {
-            part.name: sum(rows[origin[part.is_synthetic]] for rows in counts[part.split].values()) for part in PARTS
-        }
-    return {part.name: sum(pq.read_metadata(path).num_rows for path in part.files(folder)) for part in PARTS}
+def _expected(counts: Counts) -> Rows:
+    """The rows of each part, all classes together."""
+    return {part.name: sum(rows[ORIGIN[part.is_synthetic]] for rows in counts[part.split].values()) for part in PARTS}
 
 
 def _with_pyarrow(staged: _Staged) -> Rows | None:
@@ -164,14 +156,16 @@ def _with_datasets(staged: _Staged) -> Rows | None:
     """The configurations of the card through Hugging Face ``datasets``; null where it is not installed."""
     if importlib.util.find_spec("datasets") is None:
         return None
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import
     import datasets
+
+    from augment.reader import without_hub
 
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         if not staged.whole:
-            next(iter(datasets.load_dataset(str(staged.folder), "augmented", split="train", streaming=True)))
+            with without_hub():
+                next(iter(datasets.load_dataset(str(staged.folder), "augmented", split="train", streaming=True)))
             return {}
         loaded = staged.dataset().hf("augmented")
         synthetic = sum(loaded["train"].with_format("arrow")["is_synthetic"][:].to_pylist())

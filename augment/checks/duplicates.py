@@ -35,7 +35,7 @@ from augment.checks._hashes import (
     repeats_an_earlier,
     save_sorted,
 )
-from augment.checks._real import BATCH_ROWS, HELD_OUT, RealRows, class_names
+from augment.checks._real import BATCH_ROWS, RealRows, class_names
 from augment.checks._repeats import limit_above, rows_may_repeat
 
 Coded = tuple[NDArray[Any], NDArray[np.bytes_]]  # the class names and the content hashes of some rows
@@ -48,8 +48,8 @@ class Duplicates(Check):
     rejected and drawn again. Tables: equal rows may be natural, so both shares are compared with those of real rows,
     and rows within the limit stay; drawing them again would push discrete tables away from the real distribution.
 
-    The floor of copies is how often a fresh real row equals a training row: seen on the held-out rows, or, because the
-    split keeps equal rows on one side, estimated by leaving out each training row in turn (Good, "The population
+    The floor of copies is how often a fresh real row equals a training row: seen on the validation rows, or, because
+    the split keeps equal rows on one side, estimated by leaving out each training row in turn (Good, "The population
     frequencies of species", 1953), weighted by the classes that were drawn. The share of repeats grows with the size of
     a set, so the floor of repeats compares as many synthetic as training rows of each class.
     """
@@ -66,7 +66,7 @@ class Duplicates(Check):
     )
 
     def learn(self, real: RealRows, folder: Path) -> Figures:
-        """The sorted hashes of the training rows, and how many of them, and of the held-out, equal a training row."""
+        """The sorted hashes of the training rows, and how many training and validation rows equal another of them."""
         save_sorted(folder / "train.npy", real.hashes("train"), real.num_rows("train"))
         train = np.load(folder / "train.npy", mmap_mode="r")
         twins = np.asarray(train[has_a_twin(train)])
@@ -75,12 +75,12 @@ class Duplicates(Check):
         for names, hashes in zip(real.classes("train"), real.hashes("train"), strict=True):
             rows.update(names)
             repeated.update(names[contained(hashes, twins)])
-        held_out = sum(int(contained(hashes, train).sum()) for hashes in real.hashes(*HELD_OUT))
+        copies = sum(int(contained(hashes, train).sum()) for hashes in real.hashes("validation"))
         return {
             "train_rows": dict(rows),
             "train_rows_repeated": dict(repeated),
-            "held_out_rows": real.num_rows(*HELD_OUT),
-            "held_out_copies": held_out,
+            "validation_rows": real.num_rows("validation"),
+            "validation_copies": copies,
         }
 
     def rows(self, shard: Shard, learned: Learned) -> RowFigures:
@@ -138,7 +138,7 @@ def _expected_copies(figures: Figures, drawn: Mapping[str, int]) -> float:
     by_class = sum(number * share(repeated.get(name, 0), rows.get(name, 0)) for name, number in drawn.items())
     weighted = by_class / max(1, sum(drawn.values()))
     # A small class shows few of its repeats, so the rate over all classes counts where it is the larger.
-    return max(overall, weighted, share(figures["held_out_copies"], figures["held_out_rows"]))
+    return max(overall, weighted, share(figures["validation_copies"], figures["validation_rows"]))
 
 
 def _repeats_at_equal_size(evidence: Evidence, train_rows: Mapping[str, int]) -> tuple[float, float, int]:

@@ -16,7 +16,11 @@ from augment.store import ArtifactRef
 
 
 class Lineage(Check):
-    """Refuses rows whose origin is not what the artifacts say, and a model that may have seen held-out rows."""
+    """Refuses rows whose origin is not what the artifacts say, and a model that may have seen held-out rows.
+
+    Artifacts are compared by what they contain. Their keys may differ: a setting that changes nothing gives equal bytes
+    another key, and a model or judgement from the cache still names the first one.
+    """
 
     kind: Literal["lineage"] = "lineage"
     summary: ClassVar[str] = "every synthetic row comes from this model, which was trained on these training rows only"
@@ -56,16 +60,21 @@ class Lineage(Check):
         """What does not fit between the model and the real data."""
         model = json.loads((evidence.model_path / "model.json").read_text())
         ingested = json.loads((evidence.real_path / "ingest.json").read_text())
-        if ArtifactRef.model_validate(model["real"]) != evidence.real:
+        if _content(ArtifactRef.model_validate(model["real"])) != _content(evidence.real):
             yield "the model was trained on other real data"
         if not model.get("train_rows_sha256") or model["train_rows_sha256"] != ingested["train_rows_sha256"]:
             yield "the model's training rows are not the training part"
 
     def _shard_links(self, evidence: Evidence) -> Iterator[str]:
         """What does not fit between the shards, what was judged, and the model."""
-        if [record.shard for record in evidence.records] != list(evidence.shards):
+        if [_content(record.shard) for record in evidence.records] != [_content(shard) for shard in evidence.shards]:
             yield "the shards that were judged are not the shards that were drawn"
         expected = evidence.model.sha256[:12]
         others = {name for record in evidence.records for name in record.generator_ids} - {expected}
         if others:
             yield f"rows name another generator ({', '.join(sorted(others)[:3])}) than {expected}"
+
+
+def _content(ref: ArtifactRef) -> tuple[str, str]:
+    """What tells one artifact's content from another's."""
+    return ref.stage, ref.sha256

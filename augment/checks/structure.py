@@ -22,11 +22,11 @@ from augment.checks._contract import (
     Shard,
     bounded,
     never,
-    plural,
     sound_rows,
 )
 from augment.checks._hashes import as_hashes
 from augment.checks._real import class_names
+from augment.gates import plural
 from augment.schema import class_name
 
 COLUMN_FAULTS = {

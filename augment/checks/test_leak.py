@@ -21,22 +21,23 @@ from augment.checks._contract import (
     Shard,
     bounded,
     never,
-    plural,
     share,
 )
 from augment.checks._hashes import contained, has_a_twin, save_sorted
-from augment.checks._real import HELD_OUT, RealRows
+from augment.checks._real import HELD_OUT, SEEN, RealRows
 from augment.checks._repeats import limit_above, rows_may_repeat
+from augment.gates import plural
 
 
 class TestLeak(Check):
     """Refuses a set that holds validation or test rows more often than chance explains.
 
-    For images chance explains none. For tables the floor is the share of all real rows that equal another, held-out
-    row: the probability that a fresh real row has the content of a held-out one (leaving each row out in turn, after
-    Good, "The population frequencies of species", 1953). The split keeps equal rows on one side, so counting training
-    rows among the held-out ones would give zero whatever the data. Whatever the share, a row that equals a held-out
-    one is never published: it is rejected and drawn again.
+    For images chance explains none. For tables the floor is the probability that a fresh real row has the content of a
+    held-out one: the share of training and validation rows that equal another of them (leaving each out in turn, after
+    Good, "The population frequencies of species", 1953), times the share of all rows that are held out. The split keeps
+    equal rows on one side, so counting training rows among the held-out ones would give zero whatever the data. What
+    test rows contain sets no limit; it is only what synthetic rows are compared with. Whatever the share, a row that
+    equals a held-out one is never published: it is rejected and drawn again.
     """
 
     __test__: ClassVar[bool] = False  # pytest takes classes called Test... for tests
@@ -50,13 +51,19 @@ class TestLeak(Check):
     )
 
     def learn(self, real: RealRows, folder: Path) -> Figures:
-        """The sorted hashes of the held-out rows, and the share of real rows that equal another held-out row."""
+        """The sorted hashes of the held-out rows, and how many training and validation rows equal another of them."""
         save_sorted(folder / "held_out.npy", real.hashes(*HELD_OUT), real.num_rows(*HELD_OUT))
-        held_out = np.load(folder / "held_out.npy", mmap_mode="r")
-        equal = int(has_a_twin(held_out).sum())
-        equal += sum(int(contained(hashes, held_out).sum()) for hashes in real.hashes("train"))
-        rows = real.num_rows("train", *HELD_OUT)
-        return {"real_rows": rows, "equal_rows": equal}
+        ordered = folder / "seen.npy"
+        save_sorted(ordered, real.hashes(*SEEN), real.num_rows(*SEEN))
+        seen = np.load(ordered, mmap_mode="r")
+        equal = int(has_a_twin(seen).sum())
+        del seen
+        ordered.unlink()
+        return {
+            "seen_rows": real.num_rows(*SEEN),
+            "equal_rows": equal,
+            "held_out_share": share(real.num_rows(*HELD_OUT), real.num_rows("train", *HELD_OUT)),
+        }
 
     def rows(self, shard: Shard, learned: Learned) -> RowFigures:
         """Which rows have the content of a held-out row."""
@@ -73,8 +80,9 @@ class TestLeak(Check):
         value = share(leaked, evidence.rows)
         floor, limit = None, 0.0
         if rows_may_repeat(evidence.schema):
-            floor = share(learned.figures["equal_rows"], learned.figures["real_rows"])
-            limit = limit_above(floor, self.margin, learned.figures["real_rows"], evidence.rows)
+            seen = int(learned.figures["seen_rows"])
+            floor = share(learned.figures["equal_rows"], seen) * learned.figures["held_out_share"]
+            limit = limit_above(floor, self.margin, seen, evidence.rows)
         allowed = math.floor(limit * evidence.rows + 1e-9)
         return Finding(
             f"{leaked:,} of {plural(evidence.rows, 'synthetic row')} equal a validation or test row; "

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict
 
 NUM_KNOTS = 1_000
 MOST_PLATEAUS = 256  # with more different values than this their order between the knots is kept, not each value
+# Values that mostly occur once are points of a continuum: were they all there is, every synthetic value of a small
+# table would be a copy of a real one.
+LEAST_REPEATS = 2
 SAMPLE_ROWS = 100_000  # rows from which the knots are taken when there are more
 # Encoded values are 32-bit floats. A plateau narrower than this, or a draw nearer to its edge, could be rounded into
 # the neighbour.
@@ -47,7 +50,7 @@ class QuantileTransform(BaseModel):
         for array in arrays:
             counts.add(array)
             sample.add(array)
-        if counts.values is not None:
+        if counts.values is not None and counts.counts.sum() >= LEAST_REPEATS * len(counts.values):
             shares = np.maximum(counts.counts / max(1, counts.counts.sum()), SMALLEST_SHARE)
             cumulative = np.cumsum(shares / shares.sum()) if len(shares) else shares
             return cls(exact=True, values=tuple(counts.values.tolist()), shares=tuple(cumulative.tolist()))
@@ -71,7 +74,8 @@ class QuantileTransform(BaseModel):
         first = np.searchsorted(known, values, "left")
         last = np.searchsorted(known, values, "right") - 1  # first - 1 where the value is between two knots
         shares = np.array(self.shares)
-        normal = np.interp(values.astype(np.float64), known.astype(np.float64), normal_quantile(shares))
+        scale = _scale(known)
+        normal = np.interp(values / scale, known / scale, normal_quantile(shares))
         at_knots = last > first
         normal[at_knots] = normal_quantile(_inside(shares[first[at_knots]], shares[last[at_knots]], generator))
         return normal
@@ -85,7 +89,8 @@ class QuantileTransform(BaseModel):
             edges = normal_quantile(np.array(self.shares[:-1]))
             plateaus: Numbers = known[np.searchsorted(edges, normal)]
             return plateaus
-        values: Floats = np.interp(normal, normal_quantile(np.array(self.shares)), known.astype(np.float64))
+        scale = _scale(known)
+        values: Floats = np.interp(normal, normal_quantile(np.array(self.shares)), known / scale) * scale
         if np.issubdtype(known.dtype, np.integer):
             # 2^63 is a double, and one too many for int64.
             return np.clip(np.rint(values).clip(-(2.0**63), 2.0**63 - 1024).astype(np.int64), known[0], known[-1])
@@ -95,6 +100,11 @@ class QuantileTransform(BaseModel):
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest value of the training rows; (0, 0) where there are none."""
         return (float(self.values[0]), float(self.values[-1])) if self.values else (0.0, 0.0)
+
+
+def _scale(known: Numbers) -> float:
+    """What numbers are divided by so that the difference of the largest two is no infinity; mostly 1."""
+    return 4.0 if max(abs(float(known[0])), abs(float(known[-1]))) > 2.0**1022 else 1.0
 
 
 def nearest(known: Numbers, values: Numbers) -> npt.NDArray[np.int64]:

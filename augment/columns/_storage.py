@@ -5,19 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from augment.columns._summary import ColumnSummary, Family, StorageType
+from augment.columns._summary import ColumnSummary
+from augment.columns._types import stored_types
 from augment.errors import InputError
-from augment.images import decode_image
-from augment.png import encode_pngs, is_plain
-from augment.schema import IMAGE_TYPE, ColumnSchema
-
-TYPED: dict[Family, StorageType] = {
-    "float": "float64",
-    "boolean": "bool",
-    "time": "timestamp",
-    "image": "image",
-    "nothing": "string",
-}
+from augment.schema import ColumnSchema
 
 
 def stored(array: pa.Array, column: ColumnSchema, where: str) -> pa.Array:
@@ -28,12 +19,13 @@ def stored(array: pa.Array, column: ColumnSchema, where: str) -> pa.Array:
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if column.type == "image":
-        return plain_images(array, where)
+    keep = stored_types()[column.type].keep
+    if keep is not None:
+        return keep(array, where)
     if pa.types.is_string(array.type) and column.type != "string":
         array = pc.ascii_trim_whitespace(array)
     try:
-        if pa.types.is_string(array.type) and column.type == "int64" and pc.any(pc.match_substring(array, ".")).as_py():
+        if pa.types.is_string(array.type) and column.type == "int64" and _has_point_or_exponent(array):
             array = pc.cast(array, pa.float64())  # classes that are written as 1.0
         return pc.cast(array, column.arrow_type)
     except pa.ArrowInvalid as error:
@@ -44,33 +36,21 @@ def stored(array: pa.Array, column: ColumnSchema, where: str) -> pa.Array:
         ) from None
 
 
-def plain_images(array: pa.Array, where: str) -> pa.Array:
-    """Image structs whose bytes are all PNG of one plain form, so that the encoding tells nothing of an image's origin.
-
-    Raises:
-        InputError: an image is broken.
-    """
-    files = [_plain(data, where) for data in array.field("bytes").to_pylist()]
-    paths = array.field("path") if array.type.get_field_index("path") >= 0 else pa.nulls(len(array), pa.string())
-    columns = [pa.array(files, pa.binary()), pc.cast(paths, pa.string())]
-    return pa.StructArray.from_arrays(columns, fields=list(IMAGE_TYPE), mask=pc.is_null(array))
+def _has_point_or_exponent(array: pa.Array) -> bool:
+    return bool(pc.any(pc.match_substring_regex(array, "[.eE]")).as_py())
 
 
-def _plain(data: bytes | None, where: str) -> bytes | None:
-    if data is None or is_plain(data):
-        return data
-    return encode_pngs(decode_image(data, f"in {where}")[None])[0]
-
-
-def natural_type(summary: ColumnSummary) -> StorageType:
-    """The stored type that keeps a column's values as they are: numbers only where nothing is lost by that."""
+def natural_type(summary: ColumnSummary) -> str:
+    """The name of the type that keeps a column's values as they are: numbers only where nothing is lost by that."""
     if summary.family == "text":
         if summary.whole and summary.present:
             return "int64"
         return "bool" if is_truth(summary) and summary.parse_text else "string"
     if summary.family == "integer":
         return "int64" if summary.whole or not summary.present else "string"
-    return TYPED[summary.family]
+    if summary.family == "nothing":
+        return "string"
+    return next(stored.name for stored in stored_types().values() if stored.family == summary.family)
 
 
 def is_truth(summary: ColumnSummary) -> bool:

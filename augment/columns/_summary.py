@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from augment.columns._types import stored_types
 from augment.errors import InputError
-from augment.images import decode_image
-from augment.png import plain_shape
-from augment.schema import IMAGE_TYPE
 
 DISTINCT_LIMIT = 2_000  # different values that are kept one by one
 MOST_DECIMALS = 12  # of binary numbers; those that need more are written with as many as it takes
@@ -21,8 +19,8 @@ DATE = (
     r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?$"
 )
 
-Family = Literal["text", "integer", "float", "boolean", "time", "image", "nothing"]
-StorageType = Literal["int64", "float64", "string", "bool", "image", "timestamp"]
+# The families whose values have a text of their own, which may be classes; others come with a stored type.
+PLAIN_FAMILIES = ("text", "integer", "float", "boolean", "nothing")
 
 
 class ColumnSummary:
@@ -48,8 +46,9 @@ class ColumnSummary:
         self.dates = True
         self.rising = self.falling = True
         self.characters = 0
-        self.image_shape: tuple[int, ...] | None = None
+        self.facts: dict[str, Any] = {}  # what the note of a stored type has taken
         self._last: int | None = None
+        self._note = next((stored.note for stored in stored_types().values() if stored.family == self.family), None)
 
     @property
     def present(self) -> int:
@@ -70,7 +69,8 @@ class ColumnSummary:
         """Take note of the next rows.
 
         Raises:
-            InputError: an image is broken or of another size than the first.
+            InputError: an image is broken or of another size than the first, or the values are of another family than
+                those of the earlier rows.
         """
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
@@ -79,8 +79,9 @@ class ColumnSummary:
         self.missing += array.null_count
         if array.null_count == len(array):
             return
-        if self.family == "image":
-            self._add_images(array, first_row)
+        self._refuse_other_family(array)
+        if self._note is not None:
+            self._note(self, array, first_row)
             return
         if self.family == "text":
             array = pc.cast(array, pa.string())
@@ -90,7 +91,18 @@ class ColumnSummary:
             self._add_floats(array, first_row)
         elif self.family == "integer":
             self._add_integers(array)
+        elif self.family == "time":
+            array = pc.cast(pc.cast(array, pa.timestamp("us")), pa.int64())  # Python's dates end with the year 9999
         self._add_distinct(array)
+
+    def _refuse_other_family(self, array: pa.Array) -> None:
+        """Refuse rows whose type has nothing to do with that of the first: two files may disagree."""
+        family = family_of(array.type, self.name, self.where)
+        if family != self.family and (family, self.family) != ("integer", "float"):
+            raise InputError(
+                f"the column '{self.name}' of {self.where} holds values of the type {family} after others of the type "
+                f"{self.family}; give all parts of the data the same types."
+            )
 
     def _add_distinct(self, array: pa.Array) -> None:
         if self.distinct is None:
@@ -180,21 +192,8 @@ class ColumnSummary:
             row = pc.index(bad, True).as_py()
             self.not_finite = (first_row + row + 1, texts[row].as_py())
 
-    def _add_images(self, array: pa.Array, first_row: int) -> None:
-        files = array.field("bytes")
-        for row, data in enumerate(files.to_pylist(), first_row + 1):
-            if data is None:
-                continue
-            shape = plain_shape(data) or decode_image(data, f"in row {row} of {self.where}").shape
-            self.image_shape = self.image_shape or shape
-            if shape != self.image_shape:
-                raise InputError(
-                    f"the image in row {row} of {self.where} has the shape {shape} and the first {self.image_shape}; "
-                    "bring all images to one size and mode."
-                )
 
-
-def family_of(arrow_type: pa.DataType, name: str, where: str) -> Family:
+def family_of(arrow_type: pa.DataType, name: str, where: str) -> str:
     """The family of an Arrow type.
 
     Raises:
@@ -202,33 +201,15 @@ def family_of(arrow_type: pa.DataType, name: str, where: str) -> Family:
     """
     if pa.types.is_dictionary(arrow_type):
         return family_of(arrow_type.value_type, name, where)
-    families: dict[Family, bool] = {
-        "nothing": pa.types.is_null(arrow_type),
-        "text": pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or _is_view(arrow_type),
-        "integer": pa.types.is_integer(arrow_type),
-        "float": pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type),
-        "boolean": pa.types.is_boolean(arrow_type),
-        "time": pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type),
-        "image": arrow_type == IMAGE_TYPE or _is_image_struct(arrow_type),
-    }
-    for family, holds in families.items():
-        if holds:
-            return family
+    if pa.types.is_null(arrow_type):
+        return "nothing"
+    for stored in stored_types().values():
+        if stored.holds(arrow_type):
+            return stored.family
     raise InputError(
         f"the column '{name}' of {where} has the type {arrow_type}, which cannot be stored; "
         "remove it, or make text or numbers of it."
     )
-
-
-def _is_view(arrow_type: pa.DataType) -> bool:
-    return bool(pa.types.is_string_view(arrow_type))
-
-
-def _is_image_struct(arrow_type: pa.DataType) -> bool:
-    if not pa.types.is_struct(arrow_type) or arrow_type.num_fields != 2 or arrow_type.get_field_index("bytes") < 0:
-        return False
-    data = arrow_type.field("bytes").type
-    return bool(pa.types.is_binary(data) or pa.types.is_large_binary(data))
 
 
 def _all_match(array: pa.Array, pattern: str) -> bool:

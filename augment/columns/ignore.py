@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from augment.columns import _lanes
 from augment.columns._contract import ColumnKind, Values
 from augment.columns._storage import natural_type
-from augment.columns._summary import ColumnSummary, StorageType
+from augment.columns._summary import ColumnSummary
+from augment.columns._types import StoredType
 from augment.schema import ColumnSchema
 
 if TYPE_CHECKING:
@@ -22,9 +24,21 @@ FEW_ROWS = 10  # a handful of numbers may rise by chance
 LONG_TEXT = 40  # characters on average
 ID_NAME = re.compile(r"(^|[^a-z])(id|ids|uuid|guid|key|index|rownum|row_number)([^a-z]|$)")
 
+TIMESTAMP = StoredType(
+    name="timestamp",
+    arrow=pa.timestamp("us"),
+    family="time",
+    holds=lambda found: pa.types.is_timestamp(found) or pa.types.is_date(found),
+    lanes=_lanes.of_int64,
+    croissant="sc:DateTime",
+)
+
 
 class Ignored(ColumnKind):
     """Nothing is learnt of it, and its synthetic values are null."""
+
+    order: ClassVar[int] = 20
+    types: ClassVar[tuple[StoredType, ...]] = (TIMESTAMP,)
 
     kind: Literal["ignore"] = "ignore"
 
@@ -40,7 +54,7 @@ class Ignored(ColumnKind):
         return None
 
     @classmethod
-    def storage(cls, summary: ColumnSummary) -> tuple[StorageType, int | None]:
+    def storage(cls, summary: ColumnSummary) -> tuple[str, int | None]:
         """Whatever keeps the values as they are."""
         return natural_type(summary), None
 

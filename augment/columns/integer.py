@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from augment.columns import _lanes
 from augment.columns._contract import ColumnKind, Values
+from augment.columns._profile import Numbers, Profile
 from augment.columns._scalar import Scalar
 from augment.columns._storage import refuse_not_finite
-from augment.columns._summary import ColumnSummary, StorageType
+from augment.columns._summary import ColumnSummary
+from augment.columns._types import StoredType
 from augment.errors import InputError
 from augment.schema import ColumnSchema
 
 if TYPE_CHECKING:
+    from augment.report.drawings import Drawing
     from models._contract import Span
+
+INT64 = StoredType(
+    name="int64",
+    arrow=pa.int64(),
+    family="integer",
+    holds=pa.types.is_integer,
+    lanes=_lanes.of_int64,
+    croissant="sc:Integer",
+)
 
 
 class Integer(ColumnKind):
     """A number of the standard normal distribution; comes back as a whole number."""
+
+    may_label: ClassVar[bool] = True
+    order: ClassVar[int] = 30
+    types: ClassVar[tuple[StoredType, ...]] = (INT64,)
 
     kind: Literal["integer"] = "integer"
     scalar: Scalar
@@ -33,7 +50,7 @@ class Integer(ColumnKind):
         return None
 
     @classmethod
-    def storage(cls, summary: ColumnSummary) -> tuple[StorageType, int | None]:
+    def storage(cls, summary: ColumnSummary) -> tuple[str, int | None]:
         """64-bit whole numbers."""
         refuse_not_finite(summary)
         if not summary.whole or not summary.numbers:
@@ -64,3 +81,15 @@ class Integer(ColumnKind):
     def decode(self, values: Values, column: ColumnSchema) -> pa.Array:
         """The whole numbers at these quantiles."""
         return self.scalar.decode(values, column)
+
+    @classmethod
+    def profile(cls) -> Profile:
+        """The number is its own measure."""
+        return Numbers()
+
+    @classmethod
+    def drawing(cls) -> Drawing:
+        """A histogram."""
+        from augment.report.drawings import NUMBERS
+
+        return NUMBERS

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from augment.columns import _lanes
 from augment.columns._contract import ColumnKind, Values
+from augment.columns._profile import Numbers, Profile
 from augment.columns._scalar import Scalar
 from augment.columns._storage import refuse_not_finite
-from augment.columns._summary import ColumnSummary, StorageType
+from augment.columns._summary import ColumnSummary
+from augment.columns._types import StoredType
 from augment.errors import InputError
 from augment.schema import ColumnSchema
 
 if TYPE_CHECKING:
+    from augment.report.drawings import Drawing
     from models._contract import Span
+
+FLOAT64 = StoredType(
+    name="float64",
+    arrow=pa.float64(),
+    family="float",
+    holds=lambda found: pa.types.is_floating(found) or pa.types.is_decimal(found),
+    lanes=_lanes.of_float64,
+    croissant="sc:Float",
+)
 
 
 class Numeric(ColumnKind):
     """A number of the standard normal distribution; decimals come back as they were written."""
+
+    order: ClassVar[int] = 40
+    types: ClassVar[tuple[StoredType, ...]] = (FLOAT64,)
 
     kind: Literal["numeric"] = "numeric"
     scalar: Scalar
@@ -35,7 +51,7 @@ class Numeric(ColumnKind):
         return f"it holds numbers with up to {summary.decimals} decimal{'s' * (summary.decimals != 1)}"
 
     @classmethod
-    def storage(cls, summary: ColumnSummary) -> tuple[StorageType, int | None]:
+    def storage(cls, summary: ColumnSummary) -> tuple[str, int | None]:
         """64-bit floating point, or whole numbers where they are declared numeric."""
         if not summary.numbers or (summary.digits_only and not summary.whole):
             raise InputError(
@@ -66,3 +82,15 @@ class Numeric(ColumnKind):
     def decode(self, values: Values, column: ColumnSchema) -> pa.Array:
         """The numbers at these quantiles."""
         return self.scalar.decode(values, column)
+
+    @classmethod
+    def profile(cls) -> Profile:
+        """The number is its own measure."""
+        return Numbers()
+
+    @classmethod
+    def drawing(cls) -> Drawing:
+        """A histogram."""
+        from augment.report.drawings import NUMBERS
+
+        return NUMBERS

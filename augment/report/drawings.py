@@ -1,17 +1,18 @@
-"""What a column of each kind looks like in a report."""
+"""What columns look like in a report; which kind has which drawing, the kind says itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from augment.columns import KINDS
 from augment.report.charts import draw_numbers, draw_values
 from augment.report.distances import Distance, Missing
 from augment.report.pictures import MEASURED, Tile, draw_images, pixels_of
 from augment.report.poster import Heading, chart_poster, picture_poster
 from augment.report.sampling import Samples
 from augment.report.wording import DASH, number
-from augment.schema import ColumnSchema, KindName, class_name
+from augment.schema import ColumnSchema, class_name
 
 TABLE_ROWS = 20_000
 EXAMPLE_SIDE = 64
@@ -85,16 +86,12 @@ def _picture_cell(value: Any) -> Cell:
     return Cell("no readable image") if pixels is None else Cell("rejected image", Tile(pixels).data_uri(EXAMPLE_SIDE))
 
 
-_PICTURES = Drawing(draw_images, MEASURED, picture_poster, _picture_cell)
-_NUMBERS = Drawing(draw_numbers, TABLE_ROWS, chart_poster, _number_cell)
-_VALUES = Drawing(draw_values, TABLE_ROWS, chart_poster, _text_cell)
+PICTURES = Drawing(draw_images, MEASURED, picture_poster, _picture_cell)
+NUMBERS = Drawing(draw_numbers, TABLE_ROWS, chart_poster, _number_cell)
+VALUES = Drawing(draw_values, TABLE_ROWS, chart_poster, _text_cell)
 
-# The one place that says what columns of a kind look like; kinds that are left out are not shown. Where a dataset has
-# columns of several kinds, the first of them here makes the poster.
-DRAWINGS: dict[KindName, Drawing] = {
-    "image": _PICTURES,
-    "numeric": _NUMBERS,
-    "integer": _NUMBERS,
-    "categorical": _VALUES,
-    "boolean": _VALUES,
-}
+
+def drawings_of(columns: Iterable[ColumnSchema]) -> dict[str, Drawing]:
+    """The drawing of each of ``columns`` that is shown, by its name."""
+    found = ((column.name, KINDS[column.kind].drawing()) for column in columns)
+    return {name: drawing for name, drawing in found if drawing is not None}

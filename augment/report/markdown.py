@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from augment.gates import GateResult, in_order
-from augment.report.wording import GATE_ICONS, GATE_TITLES, gate_word, number, verdict_of
+from augment.gates import GateResult, judged
+from augment.report.wording import GATE_ICONS, GATE_TITLES, gate_word, number, silent_gates, verdict_of
 
 
 def gate_table_markdown(gates: Sequence[GateResult]) -> str:
-    """A Markdown table with one line for each gate, in order."""
+    """A Markdown table with one line for each gate that was judged, in order; below it the others, by reason."""
     lines = ["| Gate | Verdict | Value | Limit | Floor | Severity | Finding |", "|---|---|--:|--:|--:|---|---|"]
-    for gate in in_order(gates):
+    for gate in judged(gates):
         word = gate_word(gate)
         cells = [
             GATE_TITLES[gate.gate],
@@ -22,6 +22,8 @@ def gate_table_markdown(gates: Sequence[GateResult]) -> str:
             gate.sentence,
         ]
         lines.append("| " + " | ".join(escaped(cell) for cell in cells) + " |")
+    silent = [f"- {escaped(titles)}: {escaped(sentence)}" for titles, sentence in silent_gates(gates)]
+    lines += ["", *silent] if silent else []
     return "\n".join(lines) + "\n"
 
 

@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from augment.gates import GateResult, in_order
+from augment.columns import KINDS
+from augment.gates import GateResult, judged, plural
 from augment.report import wording
 from augment.report.charts import training_curve
-from augment.report.drawings import DRAWINGS, Drawing, Figure, Panel, Poster
+from augment.report.drawings import Drawing, Figure, Panel, Poster, drawings_of
 from augment.report.facts import facts_of, run_file
 from augment.report.poster import Heading, chart_poster
 from augment.report.rejects import rejects_of
@@ -63,7 +64,8 @@ def write_report(
         counts=counts,
         totals=_totals(counts),
         largest=max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1]),
-        gates=in_order(gates),
+        gates=judged(gates),
+        silent=wording.silent_gates(gates),
         drawn=drawn,
         hidden=sum(map(len, panels.values())) - sum(map(len, drawn)),
         measured=_measured(panels),
@@ -92,17 +94,15 @@ def _totals(counts: Counts) -> dict[str, int]:
 
 def _panels(folder: Path, schema: DatasetSchema, seed: int) -> dict[Drawing, list[Panel]]:
     """The panels of all columns that are drawn, by drawing, most different columns first."""
-    columns = [c for c in schema.features if c.kind in DRAWINGS]
-    if not columns:
+    drawings = drawings_of(schema.features)
+    if not drawings:
         return {}
-    rows = min(*(DRAWINGS[c.kind].rows for c in columns), TABLE_VALUES // len(columns))
-    samples = sample_sides(folder, schema, [c.name for c in columns], rows, seed)
-    panels: dict[Drawing, list[Panel]] = {}
-    for drawing in DRAWINGS.values():
-        drawn = [drawing.panel(c, samples) for c in columns if DRAWINGS[c.kind] == drawing]
-        if drawn:
-            panels[drawing] = drawn
-    return panels
+    rows = min(*(drawing.rows for drawing in drawings.values()), TABLE_VALUES // len(drawings))
+    samples = sample_sides(folder, schema, list(drawings), rows, seed)
+    shown = [c for c in schema.features if c.name in drawings]
+    order = list(KINDS)  # the first kind that a dataset has makes the poster
+    ordered = dict.fromkeys(drawings[c.name] for c in sorted(shown, key=lambda c: order.index(c.kind)))
+    return {drawing: [drawing.panel(c, samples) for c in shown if drawings[c.name] == drawing] for drawing in ordered}
 
 
 def _shown(panels: Mapping[Drawing, Sequence[Panel]]) -> list[list[Panel]]:
@@ -157,7 +157,7 @@ def _metrics(panels: Mapping[Drawing, Sequence[Panel]], counts: Counts, seed: in
 
 def _subtitle(verdict: wording.Verdict, counts: Counts, panels: Mapping[Drawing, Sequence[Panel]], seed: int) -> str:
     totals = _totals(counts)
-    text = f"{wording.plural(totals['real'], 'real row')}, {totals['synthetic']:,} synthetic \u00b7 {verdict.word}"
+    text = f"{plural(totals['real'], 'real row')}, {totals['synthetic']:,} synthetic \u00b7 {verdict.word}"
     drawn = sum(map(len, panels.values()))
     return f"{text} \u00b7 random rows, seed {seed}" if drawn else f"{text} \u00b7 no columns to show"
 
@@ -174,9 +174,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=wording.number, percent=wording.percent, plural=wording.plural, pystring=json.dumps
-    )
+    environment.filters.update(number=wording.number, percent=wording.percent, plural=plural, pystring=json.dumps)
     environment.globals.update(
         gate_word=wording.gate_word, gate_icons=wording.GATE_ICONS, gate_titles=wording.GATE_TITLES
     )

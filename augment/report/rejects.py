@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from augment.report.drawings import DRAWINGS, Cell
+from augment.report.drawings import Cell, drawings_of
 from augment.report.sampling import sample_rows
 from augment.schema import DatasetSchema
 
@@ -35,15 +35,15 @@ class Rejects(NamedTuple):
 
 
 def rejects_of(path: Path | None, schema: DatasetSchema, seed: int) -> Rejects:
-    """The rejected rows in ``rejects.parquet``, whose column ``reason`` says why; none without the file."""
+    """The rejected rows in ``rejects.parquet``, whose column ``reject_reason`` says why; none without the file."""
     if path is None or not path.is_file():
         return Rejects(0, [], [], 0)
     present = pq.read_schema(path).names
-    # Data may have a column called "reason" themselves: then the last one is ours, and theirs is not shown.
-    shown = [c for c in schema.columns if c.kind in DRAWINGS and present.count(c.name) == 1]
+    drawings = drawings_of(c for c in schema.columns if c.name in present)
+    shown = [c for c in schema.columns if c.name in drawings]
     shown = sorted(shown, key=lambda c: c.name != schema.label)[:COLUMNS]
-    sample, counts = sample_rows([path], [c.name for c in shown], "reason", EXAMPLES, seed, "rejects")
-    cells = [[DRAWINGS[c.kind].cell(v.as_py()) for v in sample.column(c.name, c.arrow_type)] for c in shown]
+    sample, counts = sample_rows([path], [c.name for c in shown], "reject_reason", EXAMPLES, seed, "rejects")
+    cells = [[drawings[c.name].cell(v.as_py()) for v in sample.column(c.name, c.arrow_type)] for c in shown]
     total = sum(counts.values())
     ranked = sorted(counts, key=lambda text: (-counts[text], text))
     reasons = [

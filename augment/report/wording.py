@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from augment.gates import GateResult, blessed, in_order
+from augment.gates import WORTH_NOT_MEASURED, GateResult, blessed, in_order, not_judged, plural
 
 DASH = "\u2013"
 MINUS = "\u2212"
@@ -28,9 +28,6 @@ GATE_TITLES = {
     "regression": "Against the last version",
 }
 GATE_ICONS = {"passed": "\u2713", "failed": "\u2715", "warning": "!", "not judged": DASH}
-WORTH_NOT_MEASURED = (
-    "Worth not measured: whether a classifier gets better with these synthetic rows has not been tested."
-)
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,6 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f}".removesuffix(".0") + "\u202f%"
 
 
-def plural(count: int, word: str) -> str:
-    """``1 row``, ``2,000 rows``."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
-
-
 def verdict_of(gates: Sequence[GateResult], counts: Mapping[str, Mapping[str, int]]) -> Verdict:
     """The verdict over ``gates`` for ``counts``, which are ``{class: {real, requested, synthetic}}``."""
     ordered = in_order(gates)
@@ -98,6 +90,11 @@ def worth_sentence(gates: Iterable[GateResult]) -> str:
         if gate.gate == "worth" and gate.passed is not None:
             return gate.sentence
     return WORTH_NOT_MEASURED
+
+
+def silent_gates(gates: Iterable[GateResult]) -> list[tuple[str, str]]:
+    """The titles of the gates without a verdict, and the sentence that says why; one line a sentence."""
+    return [(", ".join(GATE_TITLES[name] for name in names), why) for why, names in not_judged(gates).items()]
 
 
 def gate_word(gate: GateResult) -> str:

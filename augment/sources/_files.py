@@ -52,6 +52,11 @@ def cannot_read(path: Path, error: OSError) -> InputError:
     return InputError(f"{shown(path)} cannot be read ({error.strerror or error}); check its permissions and its disk.")
 
 
+def cause(error: Exception) -> str:
+    """What a library says of a failure, on one line and without a full stop, to stand in brackets."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def exists(path: Path) -> bool:
     """Whether there is anything at ``path``; not where its name cannot be one, too long or with a NUL in it."""
     try:

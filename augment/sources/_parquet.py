@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from augment.errors import InputError
-from augment.sources._files import cannot_read, data_files, exists, readable_file, shown
+from augment.sources._files import cannot_read, cause, data_files, exists, readable_file, shown
 from augment.sources._typed import BATCH_ROWS, TypedRows, bounded, class_names
 
 BATCH_BYTES = 64 * 1024**2
@@ -58,13 +58,15 @@ def _raw_batches(path: Path) -> Iterator[pa.RecordBatch]:
             metadata = file.metadata
             sizes = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
             per_row = max((group.total_byte_size // max(1, group.num_rows) for group in sizes), default=0)
-            yield from file.iter_batches(max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, per_row))))
-    except pa.ArrowException as error:
-        raise InputError(f"{shown(path)} is no whole Parquet file ({error}); write or fetch it again.") from None
+            for batch in file.iter_batches(max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, per_row)))):
+                batch.validate(full=True)  # text that is no UTF-8 would fail wherever it is looked at first
+                yield batch
+    except (pa.ArrowException, ValueError, MemoryError) as error:  # what is damaged claims any name, size and type
+        raise InputError(f"{shown(path)} is no whole Parquet file ({cause(error)}); write or fetch it again.") from None
     except OSError as error:
         if error.errno is not None:
             raise cannot_read(path, error) from None
-        raise InputError(f"{shown(path)} is no whole Parquet file ({error}); write or fetch it again.") from None
+        raise InputError(f"{shown(path)} is no whole Parquet file ({cause(error)}); write or fetch it again.") from None
 
 
 def _difference(first: pa.Schema, second: pa.Schema) -> str:

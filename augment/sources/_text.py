@@ -79,8 +79,9 @@ class Utf8Stream(io.RawIOBase):
             at = self._offset + max(0, getattr(error, "start", 0))
             raise InputError(f"{name} is not text in {self._encoding} (near byte {at:,}); {ENCODING_HINT}.") from None
         if "\0" in text:
+            at = self._offset + text.index("\0")
             raise InputError(
-                f"{name} holds a NUL near byte {self._offset:,}, so it is no text in {self._encoding}; {ENCODING_HINT}."
+                f"{name} holds a NUL near byte {at:,}, so it is no text in {self._encoding}; {ENCODING_HINT}."
             )
         return text
 
@@ -100,6 +101,12 @@ def strict_rows(path: Path, encoding: str, delimiter: str) -> Iterator[list[str]
                 if row:
                     yield row
         except csv.Error as error:
+            if "field limit" in str(error):
+                limit = csv.field_size_limit() // 1024
+                raise InputError(
+                    f"{shown(path)} has a quoted field of more than {limit} KiB that ends near line "
+                    f"{reader.line_num:,}; close every quote, or leave such long texts out of the file."
+                ) from None
             raise InputError(
                 f"{shown(path)} has a quoted field that ends wrongly before line {reader.line_num + 1:,} ({error}); "
                 "close the quote, and double a quote that belongs to the text."

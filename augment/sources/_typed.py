@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import pyarrow as pa
 from pyarrow import compute, types
 
+from augment.columns import STORED_TYPES
 from augment.errors import InputError
+from augment.sources._files import cause
 from augment.sources._images import OneForm, image_array, normalised
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -60,12 +62,13 @@ class TypedRows:
         if column.type == target:
             return column
         try:
-            if types.is_temporal(column.type):
-                return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(target)
+            if types.is_timestamp(column.type) or types.is_date(column.type):
+                finer = getattr(column.type, "unit", "") == "ns"  # what is finer is cut, what is too far away refused
+                return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=not finer).cast(target)
             return column.cast(target, safe=not types.is_decimal(column.type))
         except pa.ArrowInvalid as error:
             raise InputError(
-                f"the column '{name}' of {self._where} does not fit into {target} ({error}); {HINT}."
+                f"the column '{name}' of {self._where} does not fit into {target} ({cause(error)}); {HINT}."
             ) from None
 
     def _named(self, name: str, column: pa.Array) -> pa.Array:
@@ -116,17 +119,9 @@ def _plain(column: pa.Array) -> pa.Array:
 
 def _stored_type(found: pa.DataType) -> pa.DataType | None:
     """The type in which a column of the type ``found`` is stored, or null."""
-    if types.is_boolean(found):
-        return pa.bool_()
-    if types.is_integer(found):
-        return pa.int64()
-    if types.is_floating(found) or types.is_decimal(found):
-        return pa.float64()
-    if types.is_string(found) or types.is_large_string(found) or types.is_string_view(found) or types.is_null(found):
+    if types.is_null(found):
         return pa.string()
-    if types.is_date(found) or types.is_timestamp(found):
-        return pa.timestamp("us")
-    return None
+    return next((stored.arrow for stored in STORED_TYPES.values() if stored.holds(found)), None)
 
 
 def bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

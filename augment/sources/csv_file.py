@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from augment.errors import InputError
 from augment.sources._contract import Source
-from augment.sources._files import readable_file, shown
+from augment.sources._files import cause, readable_file, shown
 from augment.sources._text import ROW_BYTES, codec_name, has_quotes, open_text, strict_rows, too_long
 
 BATCH_ROWS = 10_000
@@ -129,10 +129,12 @@ class CsvFile(Source):
         except pa.ArrowInvalid as error:
             if ragged:
                 raise self._ragged(ragged[0]) from None
+            if "Empty CSV" in str(error):  # a header and nothing behind it, not even the end of its line
+                return
             if "straddl" in str(error):
                 raise too_long(self.path, "or a quote that is not closed") from None
             raise InputError(
-                f"{shown(self.path)} cannot be read as a table ({error}); check source.delimiter."
+                f"{shown(self.path)} cannot be read as a table ({cause(error)}); check source.delimiter."
             ) from None
 
     def _ragged(self, row: object) -> InputError:

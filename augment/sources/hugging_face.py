@@ -12,7 +12,7 @@ from pydantic import Field
 
 from augment.errors import InputError
 from augment.sources._contract import Source
-from augment.sources._files import data_files, exists, readable_folder, shown
+from augment.sources._files import cause, data_files, exists, readable_folder, shown
 from augment.sources._parquet import parquet_batches
 from augment.sources._typed import BATCH_ROWS, IMAGE_ROWS, TypedRows, bounded, class_names
 
@@ -118,5 +118,4 @@ class HuggingFace(Source):
         try:
             return datasets.load_from_disk(str(folder))
         except Exception as error:  # noqa: BLE001 - whatever reading a damaged folder ends in
-            cause = str(error).rstrip(".")
-            raise InputError(f"{shown(self.path)} is no whole saved dataset ({cause}); save it again.") from None
+            raise InputError(f"{shown(self.path)} is no whole saved dataset ({cause(error)}); save it again.") from None

@@ -17,7 +17,7 @@ from pydantic import Field
 from augment.errors import InputError
 from augment.images import MAX_PIXELS
 from augment.sources._contract import Source
-from augment.sources._files import cannot_read, readable_file, shown
+from augment.sources._files import cannot_read, cause, readable_file, shown
 from augment.sources._images import pixel_batch, rows_per_batch
 
 UNSIGNED_BYTES = 0x08  # the only element type in which images and labels are kept
@@ -85,7 +85,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as file:
             yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{shown(path)} is damaged ({error}); fetch it again.") from None
+        raise InputError(f"{shown(path)} is damaged ({cause(error)}); fetch it again.") from None
     except OSError as error:
         raise cannot_read(path, error) from None
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from augment.errors import InputError
 from augment.sources._contract import Source
-from augment.sources._files import exists, readable_folder, shown
+from augment.sources._files import cause, exists, readable_folder, shown
 from augment.sources._images import pixel_batches
 
 # The files below ``root`` of each dataset's training part and of its test part.
@@ -75,7 +75,7 @@ class TorchvisionSet(Source):
             raise self._not_there() from None
         except Exception as error:  # noqa: BLE001 - whatever reading a damaged copy ends in
             raise InputError(
-                f"the copy of {self.name} in {shown(self.root)} is damaged ({error}); fetch it again."
+                f"the copy of {self.name} in {shown(self.root)} is damaged ({cause(error)}); fetch it again."
             ) from None
         pixels = np.asarray(dataset.data, dtype=np.uint8)
         labels = np.asarray(dataset.targets, dtype=np.int64)

@@ -1,0 +1,55 @@
+"""What there is, as rows of a table: models, sources, checks, published datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from augment.versions import DatasetSummary
+
+Rows = list[dict[str, Any]]
+
+
+def model_rows() -> Rows:
+    """The generative models: what each accepts and offers, and what drawing costs."""
+    from augment.config import MODELS
+
+    return [
+        {
+            "kind": kind,
+            "accepts": sorted(model.accepts),
+            "likelihood": model.likelihood,
+            "objectives": list(model.objective_names),
+            "operators": list(model.operators),
+            "evaluations_per_sample": model.evaluations_per_sample,
+            "paper": model.paper,
+        }
+        for kind, model in MODELS.items()
+    ]
+
+
+def source_rows() -> Rows:
+    """The kinds of sources that rows are read from."""
+    from augment.config import SOURCES
+
+    return [{"kind": kind, "summary": source.summary} for kind, source in SOURCES.items()]
+
+
+def check_rows() -> Rows:
+    """The gates that there are checks for, in their order, and which cannot be left out."""
+    from augment.config import CHECKS
+    from augment.gates import GATES
+
+    ordered = sorted(CHECKS.items(), key=lambda item: GATES.index(item[0]) if item[0] in GATES else len(GATES))
+    return [{"kind": kind, "mandatory": check.mandatory, "summary": check.summary} for kind, check in ordered]
+
+
+def dataset_rows(datasets: Iterable[DatasetSummary]) -> Rows:
+    """Published datasets, each with its latest version and the rows of that."""
+    rows: Rows = []
+    for dataset in datasets:
+        latest = dataset.latest
+        row = {"dataset": dataset.dataset, "versions": dataset.versions, "latest": latest.version if latest else None}
+        rows.append({**row, **(latest.rows if latest else {})})
+    return rows

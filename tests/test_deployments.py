@@ -1,0 +1,46 @@
+"""What is put on a server: every deployment bears the tag by which the automations know ours."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from prefect.automations import Automation
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
+
+FOLDER = Path(__file__).parents[1] / "deployments"
+
+
+@pytest.fixture(scope="module")
+def automations() -> list[Automation]:
+    client = SimpleNamespace(read_deployment_by_name=lambda _: SimpleNamespace(id=uuid4()))
+    made: list[Automation] = runpy.run_path(str(FOLDER / "apply.py"))["automations"](client)
+    return made
+
+
+def event(name: str, *tags: str) -> ReceivedEvent:
+    run = {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"}
+    related = [{"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"} for tag in tags]
+    described: dict[str, Any] = {"occurred": "2026-01-01T00:00:00Z", "event": name, "resource": run}
+    return ReceivedEvent.model_validate({**described, "related": related, "id": uuid4()})
+
+
+def test_runs_of_others_are_not_ended_for_want_of_a_heartbeat(automations: list[Automation]) -> None:
+    described = automations[0].trigger.model_dump(mode="json")
+    trigger = EventTrigger.model_validate(described)
+    assert "heartbeat" in automations[0].name
+    for name in ("prefect.flow-run.heartbeat", "prefect.flow-run.Completed"):
+        assert trigger.covers(event(name, "augment", "team"))
+        assert not trigger.covers(event(name, "team"))
+        assert not trigger.covers(event(name))
+
+
+def test_every_deployment_has_the_tag_of_the_automations() -> None:
+    deployments = yaml.safe_load((FOLDER / "prefect.yaml").read_text())["deployments"]
+    assert all("augment" in deployment["tags"] for deployment in deployments)
