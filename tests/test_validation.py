@@ -10,6 +10,7 @@ import pytest
 from _judged_sets import TABLE, Trial, failed, image_rows, real_artifact, replaced, table_rows
 
 from augment import validation
+from augment.checks.sample_quality import lowest_share
 from augment.checks._contract import Evidence, Finding, Learned
 from augment.checks._hashes import as_hashes, contained, has_a_twin, repeats_an_earlier, save_sorted
 from augment.checks._real import SAMPLE_ROWS, RealRows
@@ -175,7 +176,7 @@ def test_data_without_held_out_rows_are_measured_against_their_own(tmp_path: Pat
     gates = trial.gates(drawn(300))
     assert failed(gates) == []
     assert gates["sample_quality"].floor == 1.0
-    assert gates["sample_quality"].limit == 0.99
+    assert gates["sample_quality"].limit == pytest.approx(lowest_share(0.99, 300), abs=0.001)
 
 
 def test_a_single_training_row_gives_no_floor(tmp_path: Path) -> None:

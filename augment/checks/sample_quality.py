@@ -134,7 +134,7 @@ class SampleQuality(Check):
 
 
 def lowest_share(rate: float, rows: int) -> float:
-    """The smallest share that ``rows`` rows of a source with ``rate`` have but for chance: three standard errors off."""
+    """The smallest share that ``rows`` rows at ``rate`` have but for chance: three standard errors less."""
     return max(0.0, rate - 3 * math.sqrt(rate * (1 - rate) / rows))
 
 
