@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from augment._seeding import numpy_generator
 from augment.columns import KINDS, AnyColumn, ColumnKind
 from augment.schema import DatasetSchema, class_indices
-from augment.seeding import numpy_generator
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 import augment.checks
 import augment.sources
 import models
+from augment._plugins import find_plugins, one_of
 from augment.checks._contract import Check
-from augment.plugins import find_plugins, one_of
 from augment.sources._contract import Source
 from models._contract import ModelConfig
 

@@ -10,18 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import augment.columns
+from augment._plugins import modules_of
+from augment._seeding import numpy_generator
 from augment.codec import Codec
 from augment.ingest import ROW_GROUP_ROWS
-from augment.plugins import modules_of
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema
-from augment.seeding import numpy_generator
 from augment.store import ArtifactRef, Store, code_version, hash_json
 
 
 def encode_key(real: ArtifactRef, seed: int) -> str:
     """The key of the artifact that :func:`encode` makes."""
-    version = code_version("augment.encoding", "augment.codec", "augment.png", *modules_of(augment.columns))
+    version = code_version("augment.encoding", "augment.codec", "augment._png", *modules_of(augment.columns))
     return hash_json([real.sha256, seed, version])[:32]
 
 

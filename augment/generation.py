@@ -14,15 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 import models
+from augment._devices import choose_device, cpu_threads, device_title, is_out_of_memory
+from augment._hashing import content_hashes
+from augment._plugins import find_plugins
+from augment._seeding import derive_seed
 from augment.codec import Codec
-from augment.devices import choose_device, cpu_threads, device_title
 from augment.errors import AugmentError, InputError, did_you_mean
-from augment.hashing import content_hashes
-from augment.optimisation import is_out_of_memory
-from augment.plugins import find_plugins
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_name
-from augment.seeding import derive_seed
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.training import CODEC, MODEL, TORCH, WEIGHTS, model_code
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
@@ -39,12 +38,12 @@ ROW_GROUP_ROWS = 10_000
 ROW_GROUP_BYTES = 32 << 20
 CODE = (
     "augment.generation",
-    "augment.seeding",
-    "augment.devices",
+    "augment._seeding",
+    "augment._devices",
     "augment.codec",
     "augment.columns",
-    "augment.hashing",
-    "augment.png",
+    "augment._hashing",
+    "augment._png",
 )
 
 # What generation adds to the data's own columns.

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from augment._plugins import kind_of
+from augment._yaml_text import parse_yaml, read_yaml
 from augment.config import RunConfig, absolute_paths
 from augment.errors import InputError, did_you_mean
-from augment.plugins import kind_of
-from augment.yaml_text import parse_yaml, read_yaml
 
 EXAMPLE = "example.yaml"
 SHOWN_CHARACTERS = 60

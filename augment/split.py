@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from augment._seeding import numpy_generator
 from augment.config import SplitSection
 from augment.errors import InputError, did_you_mean
 from augment.schema import DatasetSchema, class_name
-from augment.seeding import numpy_generator
 
 PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = 0, 1, 2

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from augment.errors import InputError, IntegrityError, did_you_mean
-from augment.garbage import Garbage, collect_garbage
-from augment.layout import BLESSED, LOCK, MANIFEST, PINS, SEALS, VERSIONS
-from augment.manifest import (
+from augment._garbage import Garbage, collect_garbage
+from augment._layout import BLESSED, LOCK, MANIFEST, PINS, SEALS, VERSIONS
+from augment._manifest import (
     Latest,
     Manifest,
     is_data,
@@ -21,6 +20,7 @@ from augment.manifest import (
     version_folders,
     version_hex,
 )
+from augment.errors import InputError, IntegrityError, did_you_mean
 from augment.store import Store, hash_file, locked, write_atomically
 
 __all__ = [

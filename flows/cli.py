@@ -213,7 +213,7 @@ def gc(
     json: Json = False,
 ) -> None:
     """Remove what no kept version or unfinished run refers to."""
-    from augment.garbage import collect_garbage
+    from augment.versions import collect_garbage
 
     garbage = collect_garbage(_existing(store), dry_run).model_dump(mode="json")
     if json:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from augment import validation
+from augment._hashing import content_hashes
+from augment._png import encode_pngs
 from augment.checks._contract import Check
 from augment.gates import GateResult, load_gates
-from augment.hashing import content_hashes
-from augment.png import encode_pngs
 from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema, class_name
 from augment.store import ArtifactRef, Store
 

@@ -13,8 +13,8 @@ import pytest
 from pyarrow import parquet
 
 import augment.sources
-from augment.plugins import find_plugins
-from augment.png import encode_pngs
+from augment._plugins import find_plugins
+from augment._png import encode_pngs
 from augment.schema import IMAGE_TYPE
 from augment.sources._contract import Source
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from augment.batches import Rows, Sampler
-from augment.journal import Journal
 from augment.progress import Progress, silent
-from augment.trainer import LoopSettings, TrainingLoop, open_fabric
+from augment.training._batches import Rows, Sampler
+from augment.training._journal import Journal
+from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
 from models._contract import (
     Batch,
     GenerativeModel,
@@ -146,9 +146,9 @@ def make_loop(
 
 def train_aloud(folder: Path, steps: int) -> None:
     """Train, and say each step on standard output: for a process that a test ends with a signal."""
-    import augment.trainer
+    import augment.training._loop
 
-    augment.trainer.SHOW_SECONDS = 0.0
+    augment.training._loop.SHOW_SECONDS = 0.0
 
     def say(stage: str, done: int, total: int, unit: str, values: object = None) -> None:
         print(done, flush=True)

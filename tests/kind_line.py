@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from small_store import Stages, passing, write_audit
+from _small_store import Stages, passing, write_audit
 
 from augment import load_dataset
+from augment._features import learn_traits, profile
+from augment._hashing import content_hashes
 from augment.codec import Codec
 from augment.config import SplitSection
 from augment.encoding import encode
-from augment.features import learn_traits, profile
-from augment.hashing import content_hashes
 from augment.ingest import ingest
 from augment.schema import DatasetSchema
 from augment.sources.parquet_file import ParquetFile

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_store import gate
+from _small_store import gate
 
 from augment.publishing import Publication
 from flows import announcing

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from small_store import IMAGES, TABLE, Stages, column, displeased, gate, passing, write_stages
+from _small_store import IMAGES, TABLE, Stages, column, displeased, gate, passing, write_stages
 
 from augment.errors import InputError
 from augment.gates import NO_CHECK, with_all_gates

@@ -12,8 +12,9 @@ import pytest
 import torch
 from _toy_training import make_loop
 
-from augment import checkpoint as module
-from augment.checkpoint import (
+from augment.errors import InputError
+from augment.training import _checkpoint as module
+from augment.training._checkpoint import (
     Checkpoint,
     CheckpointState,
     DamagedError,
@@ -24,7 +25,6 @@ from augment.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from augment.errors import InputError
 
 IDENTITY = {"model": {"width": 8}, "data": "abc"}
 

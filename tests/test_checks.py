@@ -13,14 +13,14 @@ from _judged_sets import IMAGES, TABLE, Trial, failed, image_rows, replaced, tab
 from pydantic import ValidationError
 
 import augment.checks
+from augment._plugins import find_plugins
+from augment._png import encode_pngs
 from augment.checks._contract import Check
 from augment.checks._repeats import limit_above, rows_may_repeat
 from augment.checks.class_plan import ClassPlan
 from augment.checks.sample_quality import SampleQuality
 from augment.checks.structure import Structure
 from augment.gates import GATES, load_gates
-from augment.plugins import find_plugins
-from augment.png import encode_pngs
 from augment.schema import DatasetSchema
 
 

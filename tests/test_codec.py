@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from augment._hashing import MISSING, SEEDS, as_hex, content_hashes, hash_pairs, rows_sha256
+from augment._png import encode_pngs
 from augment.codec import Codec
-from augment.hashing import MISSING, SEEDS, as_hex, content_hashes, hash_pairs, rows_sha256
-from augment.inference import conform, infer_schema
-from augment.png import encode_pngs
+from augment.ingest._inference import conform, infer_schema
 from augment.schema import IMAGE_TYPE, DatasetSchema
 
 ROWS = 60

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from augment._png import decode_pngs, encode_pngs, is_plain
 from augment.columns import KINDS, ColumnKind
 from augment.columns._quantile import QuantileTransform, normal_quantile
 from augment.errors import InputError
-from augment.png import decode_pngs, encode_pngs, is_plain
 from augment.schema import IMAGE_TYPE, ColumnSchema
 
 TYPES: dict[str, Any] = {"numeric": "float64", "integer": "int64", "categorical": "string", "boolean": "bool"}

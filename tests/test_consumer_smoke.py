@@ -6,16 +6,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from _judged_sets import TABLE, Trial, table_rows
-from small_store import small_report
+from _small_store import small_report
 
 from augment import validation
-from augment.assembly import Assembly, write_parts
+from augment._manifest import Manifest
 from augment.checks import consumer_smoke
 from augment.checks.consumer_smoke import open_staged
 from augment.gates import GateResult
-from augment.manifest import Manifest
 from augment.progress import Progress
 from augment.publishing import Publication, RunContext, publish
+from augment.publishing._assembly import Assembly, write_parts
 
 # Hugging Face datasets and torch take seconds to import.
 pytestmark = pytest.mark.slow

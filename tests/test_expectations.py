@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from augment import expectations
 from augment.checks._contract import Expect, between, bounded, never
-from augment.expectations import judge, resolved_suite
+from augment.validation import _expectations as expectations
+from augment.validation._expectations import judge, resolved_suite
 
 FRAME = pd.DataFrame({"x": [1.0, 2.0, 30.0, None], "flag": [False, False, True, False]})
 

@@ -7,10 +7,10 @@ from _judged_sets import IMAGES, TABLE, image_rows, table_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from augment._features import profile, resolutions
+from augment._images import encode_png
 from augment.columns._pictures import IMAGE_MEASURES, Images, image_measures, image_resolutions
 from augment.columns._profile import Names
-from augment.features import profile, resolutions
-from augment.images import encode_png
 from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema
 
 

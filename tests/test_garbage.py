@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from small_store import Stages, displeased, publish_another, write_stages
+from _small_store import Stages, displeased, publish_another, write_stages
 
-from augment.garbage import collect_garbage
-from augment.manifest import Manifest, resolve_version
+from augment._garbage import collect_garbage
+from augment._manifest import Manifest, resolve_version
 from augment.reader import load_dataset
 from augment.runs import RunRecord, run_records
 from augment.store import ArtifactRef, Store, hash_file, locked
@@ -108,7 +108,7 @@ def test_what_a_run_finds_that_starts_meanwhile_stays(stages: Stages, monkeypatc
         RunRecord.start(store, "new", "0" * 64)
         assert store.find("train", "found") == ref
 
-    monkeypatch.setattr("augment.garbage.run_records", records_then_a_new_run)
+    monkeypatch.setattr("augment._garbage.run_records", records_then_a_new_run)
     collect_garbage(stages.store)
     assert stages.store.find("train", "found") == ref
 

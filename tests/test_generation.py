@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from augment import generation
+from augment._hashing import content_hashes
 from augment.config import GenerateSection, TrainSection
 from augment.errors import InputError, StoreError, TrainingError
 from augment.generation import (
@@ -27,7 +28,6 @@ from augment.generation import (
     shard_key,
     shard_requests,
 )
-from augment.hashing import content_hashes
 from augment.schema import ColumnSchema, DatasetSchema
 from augment.store import ArtifactRef, Store
 from augment.training import train, train_key
@@ -238,7 +238,7 @@ def test_a_new_model_file_leaves_the_shards_of_others_alone(
     monkeypatch.setattr("augment.training.code_version", noted)
     shard_key(model, real, SECTION, shard_requests(WANTED, 0, 25)[0], 7, store)
     assert {name for name in read if name.split(".")[0] == "models" and "._" not in name} == {"models.vae"}
-    assert {"models._nets", "models._contract", "augment.devices"} <= read
+    assert {"models._nets", "models._contract", "augment._devices"} <= read
 
 
 def test_the_device_of_a_shard_is_recorded_beside_what_makes_up_its_hash(
@@ -382,7 +382,7 @@ def test_a_training_that_crashed_gives_the_same_model(model: ArtifactRef, tmp_pa
 
     often = SETTINGS.model_copy(update={"checkpoint_seconds": 0.0})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("augment.trainer.SHOW_SECONDS", 0.0)
+        patch.setattr("augment.training._loop.SHOW_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train(real, TINY, often, 7, other, stop)
     assert other.find("train", model.key) is None

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from augment._png import encode_pngs
 from augment.columns import KINDS
 from augment.errors import InputError
-from augment.inference import conform, infer_schema
-from augment.png import encode_pngs
+from augment.ingest._inference import conform, infer_schema
 from augment.schema import IMAGE_TYPE, ColumnSchema, DatasetSchema, KindName
 
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from _rows_source import Real, Rows, TextRows
 
+from augment._hashing import content_hashes, hash_pairs, rows_sha256
 from augment.codec import Codec
 from augment.config import SOURCES, SplitSection
 from augment.encoding import encode
 from augment.errors import InputError
-from augment.hashing import content_hashes, hash_pairs, rows_sha256
 from augment.ingest import ROW_GROUP_ROWS, _Noted, ingest
 from augment.schema import ColumnSchema, DatasetSchema
 from augment.sources._contract import Source

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_cases import CASES, MODELS, SPECS, generator, optimiser_of, some_rows, take_step
+from _model_cases import CASES, MODELS, SPECS, generator, optimiser_of, some_rows, take_step
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from model_cases import CASES, MODELS, SPECS, generator, train
+from _model_cases import CASES, MODELS, SPECS, generator, train
 from torch import Tensor
 
 from models._contract import Batch, GenerativeModel, Objective

@@ -11,15 +11,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from small_store import IMAGES, Stages, displeased, gate, passing, pleased, read_stages, write_stages
+from _small_store import IMAGES, Stages, displeased, gate, passing, pleased, read_stages, write_stages
 
+from augment._layout import ADDED_FIELDS, STAGING
+from augment._manifest import Counts, Latest, Manifest
+from augment._weights import class_weights
 from augment.errors import InputError, IntegrityError, StoreError
 from augment.gates import GateResult
-from augment.layout import ADDED_FIELDS, STAGING
-from augment.manifest import Counts, Latest, Manifest
 from augment.schema import DatasetSchema
 from augment.versions import list_versions, rollback, verify
-from augment.weights import class_weights
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_rows_without_a_label_weigh_nothing(tmp_path: Path) -> None:
 
 
 def test_data_without_a_label_are_one_class(tmp_path: Path) -> None:
-    from small_store import TABLE
+    from _small_store import TABLE
 
     schema = TABLE.model_copy(update={"label": None, "classes": ()})
     real = {"train": [None] * 6, "validation": [], "test": [None]}
@@ -344,7 +344,7 @@ def sweep(tmp_path: Path, first: int, step: int) -> list[dict[str, Any]]:
     old = write_stages(base, tag="first").publish()
     new = write_stages(base, tag="second", drawn=[["ant", "ant", "bee"], ["cow"] * 4])
     whole = write_stages(tmp_path / "whole", tag="second", drawn=[["ant", "ant", "bee"], ["cow"] * 4]).publish()
-    script = Path(__file__).with_name("killed_publisher.py")
+    script = Path(__file__).with_name("_killed_publisher.py")
     command = [sys.executable, str(script), str(base), str(first), str(step)]
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1200, cwd=script.parents[1])
     results = [json.loads(line) for line in output.stdout.splitlines()]

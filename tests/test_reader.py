@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_store import IMAGES, Stages, displeased, pleased, small_report, write_stages
+from _small_store import IMAGES, Stages, displeased, pleased, small_report, write_stages
 
 from augment import load_dataset
+from augment._images import decode_image
+from augment._manifest import Counts
 from augment.errors import InputError, IntegrityError
 from augment.gates import GateResult
-from augment.images import decode_image
-from augment.manifest import Counts
 from augment.reader import open_staged_dataset, without_hub
 from augment.schema import DatasetSchema
 
@@ -296,7 +296,7 @@ def test_contradictions_are_refused(folder: Path, file: str, change: Change, sai
 
 
 def test_a_contradiction_in_the_last_rows_of_many_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("augment.contradictions.BATCH_ROWS", 3)
+    monkeypatch.setattr("augment.reader._contradictions.BATCH_ROWS", 3)
     load_dataset(folder, verify=False)
     file = folder / "data/real/train-00000.parquet"
     pq.write_table(column_set("sample_id", "syn-7")(pq.ParquetFile(file).read()), file)
@@ -331,7 +331,7 @@ def test_the_audit_opens_a_folder_before_it_is_blessed(stages: Stages) -> None:
 
 
 def test_mixed_columns_are_read_with_pandas(tmp_path: Path) -> None:
-    from small_store import TABLE, column
+    from _small_store import TABLE, column
 
     schema = TABLE.model_copy(update={"columns": (column("image", "image", "image"), *TABLE.columns)})
     opened = load_dataset(write_stages(tmp_path, schema).publish(report_writer=small_report).path)

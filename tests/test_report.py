@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from augment._images import encode_png
 from augment.gates import NO_CHECK, WORTH_NOT_MEASURED, GateResult, with_all_gates
-from augment.images import encode_png
 from augment.report import gate_table_markdown, summary_markdown, write_report
 from augment.report.distances import kolmogorov_smirnov, total_variation
 from augment.report.markdown import escaped

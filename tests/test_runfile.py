@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from augment._yaml_text import MAX_BYTES, parse_yaml
 from augment.config import RunConfig
 from augment.errors import InputError
 from augment.runfile import load_run_config
-from augment.yaml_text import MAX_BYTES, parse_yaml
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "deployments" / "runs").glob("*.yaml"))
 

@@ -11,9 +11,9 @@ import pytest
 from _made_sources import MAKERS, PACKAGED, SOURCES, make_csv, table
 from pydantic import TypeAdapter, ValidationError
 
+from augment._images import decode_image
 from augment.config import RunConfig, absolute_paths, relative_paths
 from augment.errors import InputError
-from augment.images import decode_image
 from augment.sources._contract import Source
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from _made_sources import LABELS, PIXELS, SOURCES, idx, make_hugging_face, make_idx, make_torchvision, table
 
+from augment._images import decode_image
 from augment.errors import InputError
-from augment.images import decode_image
 from augment.schema import IMAGE_TYPE
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from augment._images import MAX_PIXELS, decode_image
+from augment._png import encode_pngs, is_plain
 from augment.errors import InputError
-from augment.images import MAX_PIXELS, decode_image
-from augment.png import encode_pngs, is_plain
 from augment.sources import _images
 from augment.sources.image_folder import ImageFolder
 

@@ -14,8 +14,8 @@ import pytest
 from _made_sources import PIXELS, SOURCES, make_parquet, table
 from pyarrow import parquet
 
+from augment._png import encode_pngs
 from augment.errors import InputError
-from augment.png import encode_pngs
 from augment.schema import IMAGE_TYPE
 from augment.sources._contract import Source
 

@@ -18,15 +18,16 @@ import torch
 from _toy_training import VECTOR, Duel, DuelConfig, Line, make_loop, save_rows, squares
 from torch import Tensor
 
-from augment import batches, trainer
-from augment.batches import Rows, Sampler, class_quotas
+from augment._devices import choose_device, choose_precision
 from augment.config import TrainSection
-from augment.devices import choose_device, choose_precision
 from augment.errors import InputError, TrainingError
-from augment.journal import Journal
-from augment.optimisation import learning_rate_factor
-from augment.trainer import TrainingLoop
+from augment.training import _batches as batches
+from augment.training import _loop as trainer
 from augment.training import build_model, check_model, train_key, training_choices
+from augment.training._batches import Rows, Sampler, class_quotas
+from augment.training._journal import Journal
+from augment.training._loop import TrainingLoop
+from augment.training._optimisation import learning_rate_factor
 from models._contract import Batch, Objective, Span, TensorSpec
 
 TESTS = Path(__file__).parent

@@ -10,18 +10,17 @@ import pytest
 from _judged_sets import TABLE, Trial, failed, image_rows, real_artifact, replaced, table_rows
 
 from augment import validation
-from augment.checks.sample_quality import lowest_share
+from augment._features import profile
 from augment.checks._contract import Evidence, Finding, Learned
 from augment.checks._hashes import as_hashes, contained, has_a_twin, repeats_an_earlier, save_sorted
 from augment.checks._real import SAMPLE_ROWS, RealRows
 from augment.checks.class_plan import ClassPlan
-from augment.checks.sample_quality import SampleQuality
+from augment.checks.sample_quality import SampleQuality, lowest_share
 from augment.errors import AugmentError, InputError
-from augment.features import profile
 from augment.gates import GATES, NO_CHECK, load_gates
-from augment.judging import rejects_schema
 from augment.schema import refuse_reserved
 from augment.store import Store, hash_file
+from augment.validation._judging import rejects_schema
 
 
 @pytest.fixture

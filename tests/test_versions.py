@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_store import Stages, publish_another, write_stages
+from _small_store import Stages, publish_another, write_stages
 
+from augment._manifest import Latest
 from augment.errors import InputError, IntegrityError
-from augment.manifest import Latest
 from augment.reader import load_dataset
 from augment.store import Store, hash_file
 from augment.versions import (

@@ -115,7 +115,7 @@ class Learned:
 class Shard:
     """One shard of synthetic rows, as a check sees it.
 
-    ``features`` are the measures of :mod:`augment.features`, one row a row; ``column_faults`` says per data column
+    ``features`` are the measures of :mod:`augment._features`, one row a row; ``column_faults`` says per data column
     which rows break the kind of the column; ``hashes`` are the content hashes of the rows (16 bytes each), computed
     anew from the data, zeros where a row is malformed; ``earlier`` are the folders of the shards judged before, which
     hold theirs sorted.

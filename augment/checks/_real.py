@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from augment._seeding import numpy_generator
 from augment.checks._hashes import as_hashes
 from augment.schema import DatasetSchema, class_name
-from augment.seeding import numpy_generator
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from augment.features import profile_of
+from augment._features import profile_of
 from augment.schema import DatasetSchema
 
 

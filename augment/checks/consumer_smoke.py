@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyarrow.parquet as pq
 
+from augment._layout import CARD, ORIGIN, PARTS
+from augment._manifest import Counts
 from augment.checks._contract import Check, Evidence, Finding, Learned
 from augment.errors import AugmentError
 from augment.gates import GateResult, plural
-from augment.layout import CARD, ORIGIN, PARTS
-from augment.manifest import Counts
 from augment.schema import DatasetSchema
 
 if TYPE_CHECKING:

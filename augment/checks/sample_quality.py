@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from augment._features import resolutions
 from augment.checks._contract import (
     Check,
     Evidence,
@@ -26,7 +27,6 @@ from augment.checks._contract import (
     share,
 )
 from augment.checks._real import FOLDS, RealRows
-from augment.features import resolutions
 
 if TYPE_CHECKING:
     import pandas as pd

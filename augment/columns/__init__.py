@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from augment._plugins import find_plugins, one_of
 from augment.columns._contract import ColumnKind
 from augment.columns._types import StoredType
-from augment.plugins import find_plugins, one_of
 
 _FOUND = find_plugins(sys.modules[__name__], ColumnKind)
 

@@ -2,7 +2,7 @@
 
 Numbers are mixed with NumPy's wrapping 64-bit arithmetic (the finaliser of splitmix64, by Steele, Lea and Flood, "Fast
 splittable pseudorandom number generators"); texts and pixels come in as their BLAKE2b. What stands for a missing value
-is put in by :mod:`augment.hashing`.
+is put in by :mod:`augment._hashing`.
 """
 
 from __future__ import annotations

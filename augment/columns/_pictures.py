@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from augment._images import decode_image
+from augment._png import decode_pngs
 from augment.columns._profile import Inspection, Measures, Profile, Traits, missing_fault, missing_rows
 from augment.errors import InputError
-from augment.images import decode_image
-from augment.png import decode_pngs
 
 IMAGES_AT_ONCE = 1_000  # what is decoded at a time
 FAINT = 25  # grey levels; pixels this far from the border's mean belong to the foreground

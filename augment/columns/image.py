@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from augment._images import decode_image
+from augment._png import decode_pngs, encode_pngs, is_plain, plain_shape
 from augment.columns import _lanes
 from augment.columns._contract import ColumnKind, Reading, Values
 from augment.columns._pictures import Images
@@ -17,8 +19,6 @@ from augment.columns._profile import Profile
 from augment.columns._summary import ColumnSummary
 from augment.columns._types import StoredType
 from augment.errors import InputError
-from augment.images import decode_image
-from augment.png import decode_pngs, encode_pngs, is_plain, plain_shape
 from augment.schema import IMAGE_TYPE, ColumnSchema
 
 if TYPE_CHECKING:

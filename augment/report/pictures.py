@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from augment._images import Pixels, decode_image, encode_png
 from augment.errors import InputError
-from augment.images import Pixels, decode_image, encode_png
 from augment.report.charts import Histogram, histogram
 from augment.report.distances import Side, Sides
 from augment.report.sampling import Sample, Samples

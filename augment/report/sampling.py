@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from augment._seeding import numpy_generator
 from augment.schema import DatasetSchema, class_name
-from augment.seeding import numpy_generator
 
 GROUPS = 24  # row groups of a large file that rows are drawn from, unless a class has too few there
 BATCH_ROWS = 512  # what is decoded at once, so that large images do not fill the memory

@@ -10,9 +10,9 @@ from itertools import islice
 
 import pyarrow as pa
 
+from augment._images import Pixels, decode_image
+from augment._png import encode_pngs
 from augment.errors import InputError
-from augment.images import Pixels, decode_image
-from augment.png import encode_pngs
 from augment.schema import IMAGE_TYPE
 
 BATCH_ROWS = 2_000

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from augment._images import MAX_PIXELS
 from augment.errors import InputError
-from augment.images import MAX_PIXELS
 from augment.sources._contract import Source
 from augment.sources._files import cannot_read, cause, readable_file, shown
 from augment.sources._images import pixel_batch, rows_per_batch

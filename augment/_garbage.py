@@ -14,11 +14,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from augment._layout import CACHE, LOCK, QUARANTINE, VERSIONS
+from augment._manifest import Latest, Manifest, read_pins, version_folders
+from augment._staging import discard, remove, stale_staging
 from augment.errors import IntegrityError
-from augment.layout import CACHE, LOCK, QUARANTINE, VERSIONS
-from augment.manifest import Latest, Manifest, read_pins, version_folders
 from augment.runs import run_records
-from augment.staging import discard, remove, stale_staging
 from augment.store import Store, locked, remove_lock
 
 KEEP_NEWEST = 5

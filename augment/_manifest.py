@@ -16,9 +16,9 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from augment._layout import BLESSED, LATEST, MANIFEST, PINS, SEALS, VERSIONS
 from augment.errors import InputError, IntegrityError, did_you_mean
 from augment.gates import NOT_IN_VERSION_HASH, GateResult, in_order
-from augment.layout import BLESSED, LATEST, MANIFEST, PINS, SEALS, VERSIONS
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef, hash_file, write_atomically
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from augment._layout import CROISSANT, PARTS, REPORT, Part, published_schema
+from augment._manifest import Manifest
 from augment.columns import STORED_TYPES
-from augment.layout import CROISSANT, PARTS, REPORT, Part, published_schema
-from augment.manifest import Manifest
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",

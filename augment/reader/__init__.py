@@ -17,10 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from augment.contradictions import refuse_contradictions
-from augment.errors import InputError, IntegrityError, did_you_mean
-from augment.gates import GateResult
-from augment.layout import (
+from augment._layout import (
     BLESSED,
     CACHE,
     CARD,
@@ -35,16 +32,19 @@ from augment.layout import (
     VERSIONS,
     Part,
 )
-from augment.manifest import Latest, Manifest, read_seal, resolve_version
+from augment._manifest import Latest, Manifest, read_seal, resolve_version
+from augment._seeding import numpy_generator
+from augment._weights import class_weights, row_weights
+from augment.errors import InputError, IntegrityError, did_you_mean
+from augment.gates import GateResult
+from augment.reader._contradictions import refuse_contradictions
 from augment.schema import ClassValue, DatasetSchema, class_indices
-from augment.seeding import numpy_generator
 from augment.versions import refuse_altered
-from augment.weights import class_weights, row_weights
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from augment.torch_rows import TorchRows
+    from augment.reader._torch_rows import TorchRows
 
 Synthetic = Literal["all", "none", "only"]
 
@@ -212,7 +212,7 @@ class Dataset:
             InputError: the split or the choice of synthetic rows is none of those there are, or the cache cannot be
                 written.
         """
-        from augment.torch_rows import TorchRows
+        from augment.reader._torch_rows import TorchRows
 
         chosen = self._select(split, synthetic, ratio)
         return TorchRows(self.path, self._cache(), self.schema, chosen, transform, self._verify)

@@ -12,7 +12,7 @@ EXIF rotation (JPEG, PNG)      the pixels are turned, the tag is dropped
 =============================  ============================================================
 
 Colour profiles, comments and every other tag are dropped. The PNG files of datasets are written by
-:mod:`augment.png`, where equal pixels give equal bytes.
+:mod:`augment._png`, where equal pixels give equal bytes.
 """
 
 from __future__ import annotations

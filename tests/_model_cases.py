@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import models
-from augment.plugins import find_plugins
+from augment._plugins import find_plugins
 from models._contract import Batch, GenerativeModel, ModelConfig, Objective, Span, TensorSpec
 
 SPECS = {

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from augment._layout import ID_PREFIX, ORIGIN, PARTS, Part, published_schema
+from augment._manifest import Counts
+from augment._weights import Weights, class_weights, row_weights
 from augment.errors import StoreError
-from augment.layout import ID_PREFIX, ORIGIN, PARTS, Part, published_schema
-from augment.manifest import Counts
 from augment.progress import Progress
 from augment.schema import DatasetSchema, class_indices, class_name
-from augment.weights import Weights, class_weights, row_weights
 
 GROUP_ROWS = (1_000, 50_000)  # the least and the most rows of a row group; many small ones are slow to write
 GROUP_BYTES = 16 * 2**20  # of Arrow memory in a row group, between those

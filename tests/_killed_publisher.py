@@ -1,6 +1,6 @@
 """Publishes in a child process that is killed before its Nth change to the file system.
 
-``python killed_publisher.py STORE FIRST STEP`` prints one JSON line for each N = FIRST, FIRST + STEP, ... until a
+``python _killed_publisher.py STORE FIRST STEP`` prints one JSON line for each N = FIRST, FIRST + STEP, ... until a
 publication comes to its end. The parent only imports, so that each fork has everything loaded and nothing running.
 """
 
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from small_store import Stages, read_stages
+from _small_store import Stages, read_stages
 
-from augment.layout import STAGING
+from augment._layout import STAGING
 from augment.reader import load_dataset
 from augment.versions import list_versions, verify
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from augment.layout import LOCK, STAGING
+from augment._layout import LOCK, STAGING
 from augment.store import locked
 
 

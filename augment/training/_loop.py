@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from augment.batches import Rows, Sampler
-from augment.checkpoint import Checkpoint, CheckpointState, load_newest, save_checkpoint
-from augment.devices import Precision, torch_randomness_kept
+from augment._devices import Precision, torch_randomness_kept
+from augment._seeding import derive_seed
 from augment.errors import TrainingError
-from augment.interruption import Interruption
-from augment.journal import Journal
-from augment.optimisation import AveragedWeights, ObjectiveStep, Schedule, learning_rate_factor
 from augment.progress import Progress
-from augment.seeding import derive_seed
+from augment.training._batches import Rows, Sampler
+from augment.training._checkpoint import Checkpoint, CheckpointState, load_newest, save_checkpoint
+from augment.training._interruption import Interruption
+from augment.training._journal import Journal
+from augment.training._optimisation import AveragedWeights, ObjectiveStep, Schedule, learning_rate_factor
 from models._contract import GenerativeModel
 
 if TYPE_CHECKING:

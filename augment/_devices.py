@@ -13,6 +13,8 @@ from augment.errors import InputError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "out of memory")
+
 
 def choose_device(name: str, setting: str = "train.device") -> torch.device:
     """The device called ``name`` by ``setting``; ``auto`` is CUDA where it is there, else MPS, else the CPU.
@@ -99,3 +101,8 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocation failed, on any device."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

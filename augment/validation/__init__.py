@@ -21,18 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import augment.checks
+from augment._features import learn_traits, profile
+from augment._plugins import find_plugins
 from augment.checks._contract import Check, Evidence, Finding, Judged, Learned, ShardRecord, sum_by_name
 from augment.checks._real import RealRows
 from augment.columns._profile import Traits
 from augment.errors import AugmentError, InputError
-from augment.expectations import GateExpect, judge, resolved_suite
-from augment.features import learn_traits, profile
 from augment.gates import GATES, GateResult, save_gates, unmeasured, with_all_gates
-from augment.judging import Yardstick, judge_table, rejects_schema
-from augment.plugins import find_plugins
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef, Store, code_version, hash_json
+from augment.validation._expectations import GateExpect, judge, resolved_suite
+from augment.validation._judging import Yardstick, judge_table, rejects_schema
 
 _MODULES = (
     "augment.checks._contract",
@@ -40,12 +40,10 @@ _MODULES = (
     "augment.checks._real",
     "augment.checks._repeats",
     "augment.columns",
-    "augment.expectations",
-    "augment.features",
+    "augment._features",
     "augment.gates",
-    "augment.hashing",
-    "augment.images",
-    "augment.judging",
+    "augment._hashing",
+    "augment._images",
     "augment.validation",
 )
 

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from augment._features import profile
+from augment._hashing import hash_pairs
 from augment.checks._contract import Check, Flags, Learned, RowFigures, Shard, ShardRecord, sound_rows
 from augment.checks._hashes import HASH
 from augment.checks._real import class_names
 from augment.columns._profile import Traits
-from augment.expectations import judge
-from augment.features import profile
-from augment.hashing import hash_pairs
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef
+from augment.validation._expectations import judge
 
 if TYPE_CHECKING:
     import pandas as pd

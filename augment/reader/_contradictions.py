@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from augment._layout import ID_PREFIX, IS_SYNTHETIC_KEY, PARTS, Part
 from augment.errors import IntegrityError
-from augment.layout import ID_PREFIX, IS_SYNTHETIC_KEY, PARTS, Part
 from augment.schema import DatasetSchema
 
 CHECKED = ("is_synthetic", "sample_id", "split")

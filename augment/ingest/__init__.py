@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict
 
 import augment.columns
 import augment.sources
+from augment._hashing import as_hex, hash_pairs, row_words, rows_sha256, value_pairs
+from augment._plugins import modules_of
 from augment.config import SplitSection
 from augment.errors import InputError, did_you_mean
-from augment.hashing import as_hex, hash_pairs, row_words, rows_sha256, value_pairs
-from augment.inference import Inferred, conform, infer_schema
-from augment.plugins import modules_of
+from augment.ingest._inference import Inferred, conform, infer_schema
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_indices, class_name
 from augment.sources._contract import Source
@@ -62,7 +62,7 @@ class IngestRecord(BaseModel):
 
 def ingest_key(source: Source, split: SplitSection, seed: int, fingerprint: str) -> str:
     """The key of the `real` artifact that :func:`ingest` makes; the fingerprint holds the source's settings."""
-    own = [f"augment.{name}" for name in ("ingest", "split", "hashing", "inference", "images", "png", "schema")]
+    own = [f"augment.{name}" for name in ("ingest", "split", "_hashing", "_images", "_png", "schema")]
     reading = [name for name in modules_of(augment.sources) if "._" in name]
     version = code_version(*own, *modules_of(augment.columns), *reading, type(source).__module__)
     return hash_json([fingerprint, split.model_dump(mode="json"), seed, version])[:32]

@@ -1,7 +1,7 @@
 """PNG files of many images of one size at once, in one plain form: 8 bits, unfiltered, one chunk of data.
 
 The plain form has no choices left but the compression, and NumPy reads and writes a whole batch of it, several times
-as fast as a general decoder takes image by image. Files of any other form are left to :mod:`augment.images`.
+as fast as a general decoder takes image by image. Files of any other form are left to :mod:`augment._images`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from augment.images import Pixels, decode_image
+from augment._images import Pixels, decode_image
 
 COMPRESS_LEVEL = 1  # of small images, higher levels save one byte in twenty and take half as long again
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

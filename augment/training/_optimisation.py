@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from augment.devices import seed_torch
+from augment._devices import is_out_of_memory, seed_torch
 from augment.errors import TrainingError
 from models._contract import Batch, Objective
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Schedule = Literal["constant", "linear", "cosine"]
 GRADIENT_NORM = "gradient_norm"
 # How the allocators of the CPU and of MPS say what CUDA says by a type of its own.
-OUT_OF_MEMORY_WORDS = ("can't allocate memory", "out of memory")
 
 
 def learning_rate_factor(step: int, steps: int, schedule: Schedule, warmup_steps: int) -> float:
@@ -169,8 +168,3 @@ class ObjectiveStep:
         if self._fabric.device.type == "cuda":
             torch.cuda.empty_cache()
         return micro_batch // 2
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed, on any device."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from augment._layout import CARD, CONFIGS, PARTS, PICTURE, REPORT, SPLITS, Part
+from augment._manifest import Manifest
 from augment.gates import WORTH_NOT_MEASURED, GateResult, judged, not_judged
-from augment.layout import CARD, CONFIGS, PARTS, PICTURE, REPORT, SPLITS, Part
-from augment.manifest import Manifest
 
 REAL, SYNTHETIC, VALIDATION, TEST = PARTS
 

@@ -12,27 +12,28 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 import models
-from augment.batches import Rows, Sampler, Sampling
-from augment.checkpoint import save_tensors
-from augment.codec import Codec
-from augment.devices import (
+from augment._devices import (
     Precision,
     choose_device,
     choose_precision,
     cpu_threads,
     device_title,
+    is_out_of_memory,
     seed_torch,
     torch_randomness_kept,
 )
+from augment._lineage import package_versions
+from augment._seeding import derive_seed, torch_generator
+from augment.codec import Codec
 from augment.encoding import encode, encode_key
 from augment.errors import InputError, TrainingError
-from augment.journal import Journal
-from augment.lineage import package_versions
-from augment.optimisation import Schedule, is_out_of_memory
 from augment.progress import Progress, silent
-from augment.seeding import derive_seed, torch_generator
 from augment.store import ArtifactRef, Store, code_version, hash_json
-from augment.trainer import LoopSettings, TrainingLoop, open_fabric
+from augment.training._batches import Rows, Sampler, Sampling
+from augment.training._checkpoint import save_tensors
+from augment.training._journal import Journal
+from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+from augment.training._optimisation import Schedule
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
 if TYPE_CHECKING:
@@ -45,11 +46,8 @@ CODEC = "codec.json"
 WARMUP_SHARE = 4  # the default warm-up takes at most one step in so many
 CODE = (
     "augment.training",
-    "augment.trainer",
-    "augment.optimisation",
-    "augment.batches",
-    "augment.devices",
-    "augment.seeding",
+    "augment._devices",
+    "augment._seeding",
 )
 # Other versions compute other bytes. The build (+cpu, +cu130) is not in it: it differs between the machines of a run.
 TORCH = torch.__version__.partition("+")[0]

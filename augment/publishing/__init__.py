@@ -16,12 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from augment.assembly import Assembly, count_rows, open_shards, write_parts
-from augment.card import write_card
-from augment.croissant import write_croissant
-from augment.errors import IntegrityError
-from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
-from augment.layout import (
+from augment._layout import (
     BLESSED,
     GATES_FILE,
     LOCK,
@@ -35,8 +30,8 @@ from augment.layout import (
     VERSIONS,
     dataset_folder,
 )
-from augment.lineage import RunContext, describe_lineage
-from augment.manifest import (
+from augment._lineage import RunContext, describe_lineage
+from augment._manifest import (
     Counts,
     Latest,
     Manifest,
@@ -46,9 +41,14 @@ from augment.manifest import (
     version_folders,
     version_hex,
 )
+from augment._staging import discard, remove, staging, stale_staging
+from augment.errors import IntegrityError
+from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
 from augment.progress import Progress, silent
+from augment.publishing._assembly import Assembly, count_rows, open_shards, write_parts
+from augment.publishing._card import write_card
+from augment.publishing._croissant import write_croissant
 from augment.schema import DatasetSchema
-from augment.staging import discard, remove, staging, stale_staging
 from augment.store import ArtifactRef, Store, code_version, fsync_path, fsync_tree, hash_file, hash_json, locked
 from augment.versions import refuse_altered
 
@@ -225,7 +225,7 @@ def _default_consumer() -> Consumer:
 
 def _inputs_hash(single: Sequence[ArtifactRef], sharded: Sequence[ArtifactRef], context: RunContext) -> str:
     """A hash of all that decides what a version holds, so that an unchanged run is known before anything is written."""
-    modules = ("publishing", "assembly", "layout", "weights", "schema", "columns")
+    modules = ("publishing", "_layout", "_weights", "schema", "columns")
     code = code_version(*(f"augment.{name}" for name in modules))
     hashes = [[ref.sha256 for ref in refs] for refs in (single, sharded)]
     return hash_json([hashes, context.equal_class_mass, repr(context.worth), code, pa.__version__])

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from augment._layout import PARTS, Part
+from augment._staging import remove
 from augment.columns import KINDS
 from augment.errors import InputError
-from augment.layout import PARTS, Part
 from augment.schema import DatasetSchema
-from augment.staging import remove
 from augment.store import fsync_tree, hash_file, locked
 
 if TYPE_CHECKING:

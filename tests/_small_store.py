@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from augment._images import encode_png
+from augment._manifest import Counts
 from augment.gates import GATES, GateResult, save_gates
-from augment.images import encode_png
-from augment.manifest import Counts
 from augment.publishing import Publication, RunContext, publish
 from augment.schema import ColumnSchema, DatasetSchema
 from augment.store import ArtifactRef, Store

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from augment.devices import free_memory
-from augment.seeding import numpy_generator
+from augment._devices import free_memory
+from augment._seeding import numpy_generator
 from models._contract import Batch
 
 Sampling = Literal["rows", "root", "equal"]
