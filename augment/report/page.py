@@ -56,8 +56,7 @@ def write_report(
     (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed), indent=1) + "\n")
     heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
     (report / "samples.png").write_bytes(_poster(panels, heading))
-    page = _environment().get_template("page.html.j2")
-    text = page.render(
+    text = _environment().get_template("page.html.j2").render(
         dataset=dataset,
         version=version,
         verdict=verdict,
