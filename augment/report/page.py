@@ -56,25 +56,29 @@ def write_report(
     (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed), indent=1) + "\n")
     heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
     (report / "samples.png").write_bytes(_poster(panels, heading))
-    text = _environment().get_template("page.html.j2").render(
-        dataset=dataset,
-        version=version,
-        verdict=verdict,
-        counts=counts,
-        totals=_totals(counts),
-        largest=max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1]),
-        gates=judged(gates),
-        silent=wording.silent_gates(gates),
-        drawn=drawn,
-        hidden=sum(map(len, panels.values())) - sum(map(len, drawn)),
-        measured=_measured(panels),
-        schema=schema,
-        rejects=rejects_of(rejects_path, schema, seed),
-        curve=training_curve(metrics_path),
-        lineage=facts_of(lineage),
-        run_file=run_file(config),
-        seed=seed,
-        location=f"{config.get('store', './store')}/datasets/{dataset}",
+    text = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            dataset=dataset,
+            version=version,
+            verdict=verdict,
+            counts=counts,
+            totals=_totals(counts),
+            largest=max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1]),
+            gates=judged(gates),
+            silent=wording.silent_gates(gates),
+            drawn=drawn,
+            hidden=sum(map(len, panels.values())) - sum(map(len, drawn)),
+            measured=_measured(panels),
+            schema=schema,
+            rejects=rejects_of(rejects_path, schema, seed),
+            curve=training_curve(metrics_path),
+            lineage=facts_of(lineage),
+            run_file=run_file(config),
+            seed=seed,
+            location=f"{config.get('store', './store')}/datasets/{dataset}",
+        )
     )
     (report / "index.html").write_text(text, encoding="utf-8")
 
