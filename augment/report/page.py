@@ -20,7 +20,7 @@ from augment.report.sampling import sample_sides
 from augment.schema import DatasetSchema, class_name
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Template
 
 TABLE_VALUES = 4_000_000  # rows x columns held at once, so that very wide tables do not fill the memory
 PANELS_SHOWN = 60
@@ -44,8 +44,8 @@ def write_report(
     """Write ``report/index.html``, ``report/samples.png`` and ``report/metrics.json`` of a staged version.
 
     ``folder`` holds ``data/real/train-*.parquet``, ``data/synthetic/train-*.parquet`` and ``eval/*.parquet``;
-    ``counts`` are ``{class: {real, requested, synthetic}}``. The same arguments and data give the same bytes.
-    Memory is bounded by the rows drawn, not by the dataset.
+    ``counts`` are ``{class: {real, requested, synthetic}}``. The same arguments and data give the same bytes, in
+    memory bounded by the rows drawn.
     """
     counts = _every_class(schema, counts)
     panels = _panels(folder, schema, seed)
@@ -56,29 +56,25 @@ def write_report(
     (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed), indent=1) + "\n")
     heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
     (report / "samples.png").write_bytes(_poster(panels, heading))
-    text = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            dataset=dataset,
-            version=version,
-            verdict=verdict,
-            counts=counts,
-            totals=_totals(counts),
-            largest=max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1]),
-            gates=judged(gates),
-            silent=wording.silent_gates(gates),
-            drawn=drawn,
-            hidden=sum(map(len, panels.values())) - sum(map(len, drawn)),
-            measured=_measured(panels),
-            schema=schema,
-            rejects=rejects_of(rejects_path, schema, seed),
-            curve=training_curve(metrics_path),
-            lineage=facts_of(lineage),
-            run_file=run_file(config),
-            seed=seed,
-            location=f"{config.get('store', './store')}/datasets/{dataset}",
-        )
+    text = _template("page.html.j2").render(
+        dataset=dataset,
+        version=version,
+        verdict=verdict,
+        counts=counts,
+        totals=_totals(counts),
+        largest=max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1]),
+        gates=judged(gates),
+        silent=wording.silent_gates(gates),
+        drawn=drawn,
+        hidden=sum(map(len, panels.values())) - sum(map(len, drawn)),
+        measured=_measured(panels),
+        schema=schema,
+        rejects=rejects_of(rejects_path, schema, seed),
+        curve=training_curve(metrics_path),
+        lineage=facts_of(lineage),
+        run_file=run_file(config),
+        seed=seed,
+        location=f"{config.get('store', './store')}/datasets/{dataset}",
     )
     (report / "index.html").write_text(text, encoding="utf-8")
 
@@ -166,8 +162,8 @@ def _subtitle(verdict: wording.Verdict, counts: Counts, panels: Mapping[Drawing,
 
 
 @cache
-def _environment() -> Environment:
-    """The templates of this package; everything put into them is escaped."""
+def _template(name: str) -> Template:
+    """The Jinja template ``name`` of this package; whatever it shows is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -181,4 +177,4 @@ def _environment() -> Environment:
     environment.globals.update(
         gate_word=wording.gate_word, gate_icons=wording.GATE_ICONS, gate_titles=wording.GATE_TITLES
     )
-    return environment
+    return environment.get_template(name)

@@ -117,7 +117,8 @@ class CsvFile(Source):
             ragged.append(row)
             return "error"
 
-        read = csv.ReadOptions(autogenerate_column_names=True, block_size=ROW_BYTES)
+        # Rows have numbers only where one thread parses them, and messages name the row.
+        read = csv.ReadOptions(autogenerate_column_names=True, block_size=ROW_BYTES, use_threads=False)
         parse = csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=refuse)
         convert = csv.ConvertOptions(column_types={f"f{i}": pa.string() for i in range(width)}, check_utf8=False)
         try:
