@@ -56,7 +56,7 @@ class Numbers(Profile):
 
     def inspect(self, values: pa.Array, traits: Traits | None) -> Inspection:
         """The numbers; a fault where one is infinite, NaN, or missing against the training rows' habit."""
-        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
         missing = missing_rows(values)
         faults = {"not_finite": ~missing & ~np.isfinite(numbers), **missing_fault(missing, traits)}
         return Inspection({"": numbers}, faults)
