@@ -349,9 +349,9 @@ def test_shares_add_up_to_the_rows() -> None:
 
 def test_rows_gathered_from_the_file_are_those_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_rows(tmp_path)
-    resident = Rows(folder, Tensor.float, torch.device("cpu"))
-    monkeypatch.setattr(batches, "RESIDENT_BYTES", 0)
     mapped = Rows(folder, Tensor.float, torch.device("cpu"))
+    monkeypatch.setattr(batches, "is_resident", lambda *_: True)
+    resident = Rows(folder, Tensor.float, torch.device("cpu"))
     assert resident._resident is not None
     assert mapped._resident is None
     indices = np.array([3, 0, 20, 3])

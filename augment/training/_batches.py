@@ -83,12 +83,17 @@ def class_quotas(classes: NDArray[np.int64], counts: NDArray[np.int64], exponent
     return quotas
 
 
+def is_resident(num_bytes: int, device: torch.device) -> bool:
+    """Whether rows of so many bytes are copied to the device as a whole; the CPU reads the mapped file itself."""
+    return device.type != "cpu" and num_bytes < min(RESIDENT_BYTES, RESIDENT_SHARE * free_memory(device))
+
+
 class Rows:
     """The encoded training rows in ``folder``, given out as batches on ``device``.
 
-    They are put on the device as one tensor in the type of their cache when they take less than 1 GiB and a quarter
-    of the free memory; else each batch is gathered from the memory-mapped file. ``as_tensor`` turns cached values into
-    what the model sees.
+    They are put on another device than the CPU as one tensor in the type of their cache when they take less than 1 GiB
+    and a quarter of its free memory; else each batch is gathered from the memory-mapped file, whose pages the system
+    keeps or drops as it sees fit. ``as_tensor`` turns cached values into what the model sees.
     """
 
     def __init__(self, folder: Path, as_tensor: Callable[[Tensor], Tensor], device: torch.device) -> None:
@@ -97,7 +102,7 @@ class Rows:
         self.labels: NDArray[np.int64] = np.load(folder / "y.npy")
         self._mapped = np.load(folder / "x.npy", mmap_mode="r")
         self._resident: Tensor | None = None
-        if self._mapped.nbytes < min(RESIDENT_BYTES, RESIDENT_SHARE * free_memory(device)):
+        if is_resident(self._mapped.nbytes, device):
             self._resident = torch.from_numpy(np.array(self._mapped)).to(device)
         self._labels = torch.from_numpy(self.labels).to(device)
 
