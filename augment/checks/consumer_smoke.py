@@ -22,7 +22,7 @@ from augment.schema import DatasetSchema
 if TYPE_CHECKING:
     from augment.reader import Dataset
 
-WHOLE_BYTES = 64 * 1024**2  # larger folders are opened in part by the readers that would load all of them
+WHOLE_BYTES = 16 * 1024**2  # larger folders are opened in part by the readers that would load all of them
 BATCH_ROWS = 10_000
 
 Rows = dict[str, int]  # rows by part: real, synthetic, validation, test
