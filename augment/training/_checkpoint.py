@@ -73,13 +73,6 @@ def save_tensors(path: Path, tensors: Tensors) -> None:
     _write_synced(path, save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}))
 
 
-def load_tensors(path: Path) -> Tensors:
-    """What :func:`save_tensors` wrote, on the CPU."""
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """The new checkpoint's folder below ``folder``; all but the last two are removed after it is in place.
 
