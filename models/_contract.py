@@ -124,7 +124,10 @@ class Objective:
 
 
 class GenerativeModel(nn.Module, ABC):
-    """A distribution over rows of a :class:`TensorSpec`, given a class."""
+    """A distribution over rows of a :class:`TensorSpec`, given a class.
+
+    How it draws rows is said by the protocols below, of which it keeps one at least.
+    """
 
     spec: TensorSpec
 
@@ -132,13 +135,73 @@ class GenerativeModel(nn.Module, ABC):
     def objectives(self) -> Sequence[Objective]:
         """The losses of one training step, in the order in which they are taken."""
 
-    @abstractmethod
-    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Rows of shape ``(B, *shape)`` for ``labels`` of shape ``(B,)``.
+    def begin_step(self, step: int, steps: int) -> None:
+        """Set what depends on how far training is, before step ``step`` (from 0) of ``steps``; nothing by default.
 
-        All noise comes from ``generator`` and is drawn for the whole batch, so that row i depends on its own label
-        and on its place in the batch, never on the other rows' labels. ``temperature`` scales the spread of the noise.
+        What it sets must follow from its arguments alone, so that a resumed training equals an unbroken one: keep it
+        in a buffer that is not persistent.
         """
+        return
+
+
+# In every operator all noise comes from ``generator`` and is drawn for the whole batch, so that row i depends on its
+# own label and exemplars and on its place in the batch, never on the other rows. ``temperature`` scales the spread of
+# the noise. ``labels`` are (B,), rows and exemplars (B, *shape).
+
+
+@runtime_checkable
+class SamplesPrior(Protocol):
+    """The operator ``prior``: rows that follow from a label alone."""
+
+    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)`` for ``labels`` ``(B,)``."""
+        ...
+
+
+@runtime_checkable
+class ResamplesPosterior(Protocol):
+    """The operator ``posterior``: a real row is encoded, and one drawn from where its code may lie."""
+
+    def resample(
+        self, exemplars: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, *shape)``, each after its exemplar; a temperature of 0 takes the mean of the posterior."""
+        ...
+
+
+@runtime_checkable
+class InterpolatesRows(Protocol):
+    """The operator ``interpolation``: two real rows of a class, and one between them."""
+
+    def interpolate(
+        self, first: Tensor, second: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, *shape)``, each at a random place between the codes of its two exemplars."""
+        ...
+
+
+@runtime_checkable
+class VariesExemplars(Protocol):
+    """The operator ``exemplar``: a real row of a class, and one that varies it as rows of a class vary."""
+
+    def sample_from(
+        self, exemplars: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, *shape)``, each after its exemplar."""
+        ...
+
+
+@runtime_checkable
+class HasLatents(Protocol):
+    """A model whose rows have codes, which can be looked at."""
+
+    def encode(self, batch: Batch) -> Tensor:
+        """The means of the posteriors, ``(B, latent)``."""
+        ...
+
+    def decode(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Rows ``(B, *shape)`` at the centre of their likelihood given codes ``(B, latent)``: no noise is drawn."""
+        ...
 
 
 @runtime_checkable
@@ -171,7 +234,8 @@ class ModelConfig(BaseModel, ABC):
     """The settings of one model; ``kind`` names it in the run file.
 
     A subclass in a module of this package whose name does not start with an underscore is found by itself. It sets
-    ``kind`` as a ``Literal`` with a default, and the class variables below.
+    ``kind`` as a ``Literal`` with a default, and the class variables below; ``operators`` are all that a model of some
+    settings offers, ``evaluations_per_sample`` is that of the default ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -185,6 +249,14 @@ class ModelConfig(BaseModel, ABC):
     training: ClassVar[TrainingDefaults]
 
     kind: str
+
+    def offered(self) -> tuple[str, ...]:
+        """The operators that a model of these settings offers, the one that is used by default first."""
+        return self.operators
+
+    def evaluations(self) -> int:
+        """How often the net is evaluated for one row with these settings."""
+        return self.evaluations_per_sample
 
     @abstractmethod
     def build(self, spec: TensorSpec, generator: torch.Generator) -> GenerativeModel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -23,27 +23,12 @@ from models._contract import (
     TensorSpec,
     TrainingDefaults,
 )
+from models._gaussian import Gaussian, free_bits_penalty, importance_weighted_bound, kl_divergence, normal_noise
 from models._heads import draw, negative_log_likelihood
 from models._nets import NetSize, defaults_for, make_decoder, make_encoder
 
 ACTIVE_VARIANCE = 0.01  # a latent whose posterior mean varies less over the rows carries nothing (arXiv:1509.00519)
 PRIOR_PACE = 4.0  # the means of a prior travel further than weights do; their steps are so much longer
-IMPORTANCE_CHUNK = 50  # importance samples decoded at once: bounds the memory, leaves the value alone
-
-
-class Gaussian(NamedTuple):
-    """A diagonal Gaussian for each row: means and log-variances ``(B, latent)``."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def at(self, noise: Tensor) -> Tensor:
-        """The points that standard normal ``noise`` names, of the shape of ``noise``."""
-        return self.mean + torch.exp(0.5 * self.log_variance) * noise
-
-    def log_density(self, z: Tensor) -> Tensor:
-        """``ln N(z)`` in nats without its constant, one latent at a time."""
-        return -0.5 * ((z - self.mean).square() * torch.exp(-self.log_variance) + self.log_variance)
 
 
 class Posterior(nn.Module):
@@ -93,20 +78,6 @@ class Prior(nn.Module):
         return Gaussian(mean, log_variance.clamp(-6, 2))
 
 
-def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q || p) in nats for each latent, ``(B, latent)``."""
-    ratio = q.log_variance - p.log_variance
-    return 0.5 * (ratio.exp() + (q.mean - p.mean).square() * torch.exp(-p.log_variance) - 1 - ratio)
-
-
-def free_bits_penalty(kl: Tensor, free_bits: float) -> Tensor:
-    """The sum over latents of max(free_bits, mean KL over the batch); ``kl`` is ``(B, latent)`` (arXiv:1606.04934).
-
-    A latent below the threshold gets no gradient, so that it is not pushed into the prior before it is of use.
-    """
-    return kl.mean(0).clamp(min=free_bits).sum()
-
-
 class VariationalAutoencoder(GenerativeModel):
     """p(x|y) = E p(x|z, y) over z ~ p(z|y), bounded through q(z|x, y).
 
@@ -150,7 +121,7 @@ class VariationalAutoencoder(GenerativeModel):
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         posterior = self.posterior(batch.x, batch.y)
-        z = posterior.at(_noise(posterior.mean.shape, generator, posterior.mean.device))
+        z = posterior.at(normal_noise(posterior.mean.shape, generator, posterior.mean.device))
         nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x).mean()
         kl = kl_divergence(posterior, self.prior(batch.y))
         active = (posterior.mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
@@ -161,7 +132,7 @@ class VariationalAutoencoder(GenerativeModel):
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)``: z from the prior, its spread scaled by ``temperature``, decoded and drawn."""
-        noise = _noise((len(labels), self.latent), generator, labels.device)
+        noise = normal_noise((len(labels), self.latent), generator, labels.device)
         z = self.prior(labels).at(self.spread * temperature * noise)
         return draw(self.spec, self.decoder(z, labels), generator, temperature)
 
@@ -169,27 +140,24 @@ class VariationalAutoencoder(GenerativeModel):
     def elbo(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """The evidence lower bound in nats, shape ``(B,)``: one draw of z, KL in closed form; no beta, no free bits."""
         posterior = self.posterior(batch.x, batch.y)
-        z = posterior.at(_noise(posterior.mean.shape, generator, posterior.mean.device))
+        z = posterior.at(normal_noise(posterior.mean.shape, generator, posterior.mean.device))
         nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x)
         return -nll - kl_divergence(posterior, self.prior(batch.y)).sum(1)
 
     @torch.no_grad()
     def iwae(self, batch: Batch, generator: torch.Generator, importance_samples: int) -> Tensor:
-        """The importance-weighted bound in nats, shape ``(B,)`` (arXiv:1509.00519, equation 8).
-
-        The samples are decoded in chunks and their weights summed as a running log-sum-exp.
-        """
+        """The importance-weighted bound in nats, shape ``(B,)`` (arXiv:1509.00519, equation 8)."""
         posterior, prior = self.posterior(batch.x, batch.y), self.prior(batch.y)
-        total = torch.full((len(batch.y),), -torch.inf, device=batch.y.device)
-        for first in range(0, importance_samples, IMPORTANCE_CHUNK):
-            count = min(IMPORTANCE_CHUNK, importance_samples - first)
-            z = posterior.at(_noise((count, *posterior.mean.shape), generator, batch.y.device))
-            log_ratio = (prior.log_density(z) - posterior.log_density(z)).sum(2)  # the constants cancel
+
+        def log_weights(count: int) -> Tensor:
+            z = posterior.at(normal_noise((count, *posterior.mean.shape), generator, batch.y.device))
+            log_ratio = (prior.log_density(z) - posterior.log_density(z)).sum(2)
             raw = self.decoder(z.flatten(0, 1), batch.y.repeat(count))
             nll = negative_log_likelihood(self.spec, raw, batch.x.repeat(count, *[1] * (batch.x.dim() - 1)))
-            weights = (log_ratio - nll.reshape(count, -1)).logsumexp(0)
-            total = torch.logaddexp(total, weights)
-        return total - math.log(importance_samples)
+            weights: Tensor = log_ratio - nll.reshape(count, -1)
+            return weights
+
+        return importance_weighted_bound(log_weights, importance_samples)
 
 
 def default_latent(spec: TensorSpec) -> int:
@@ -198,10 +166,6 @@ def default_latent(spec: TensorSpec) -> int:
     More would stay unused by most rows, and be filled with chance by those of scarce classes.
     """
     return max(4, round(min(2 * math.sqrt(spec.size), 6 * math.sqrt(math.sqrt(spec.size)))))
-
-
-def _noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.randn(tuple(shape), generator=generator, device=device)
 
 
 class VaeConfig(ModelConfig):

@@ -67,6 +67,7 @@ def train(model: GenerativeModel, rows: Batch, steps: int, batch_size: int = 64)
     taken = [(objective, optimiser_of(objective)) for objective in model.objectives()]
     for step in range(steps):
         index = torch.randint(len(rows.y), (batch_size,), generator=noise)
+        model.begin_step(step, steps)
         for objective, optimiser in taken:
             if step % objective.every:
                 continue

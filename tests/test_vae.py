@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from models._contract import Batch, BoundsLikelihood, Span, TensorSpec
-from models.vae import Gaussian, Prior, VaeConfig, VariationalAutoencoder, free_bits_penalty, kl_divergence
+from models._gaussian import Gaussian, free_bits_penalty, kl_divergence
+from models.vae import Prior, VaeConfig, VariationalAutoencoder
 
 VECTOR = TensorSpec((5,), (Span("continuous", 2), Span("categorical", 3)), 3)
 GRID = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 3)
@@ -120,7 +121,7 @@ def test_one_importance_sample_is_the_elbo_in_the_mean() -> None:
 def test_the_chunks_of_importance_samples_do_not_change_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch, _ = _linear_gaussian(widen=4.0)
     whole = model.iwae(batch, _generator(), 48)
-    monkeypatch.setattr("models.vae.IMPORTANCE_CHUNK", 7)
+    monkeypatch.setattr("models._gaussian.IMPORTANCE_CHUNK", 7)
     torch.testing.assert_close(model.iwae(batch, _generator(), 48), whole)
 
 

@@ -134,6 +134,7 @@ class TrainingLoop:
     def _take_step(self) -> None:
         settings = self._settings
         batch = self._rows.batch(self._sampler.indices(self.step))
+        self._model.begin_step(self.step, settings.steps)
         rate = learning_rate_factor(self.step, settings.steps, settings.schedule, settings.warmup_steps)
         for objective_step in self._steps:
             objective = objective_step.objective
