@@ -241,6 +241,7 @@ class ModelConfig(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     accepts: ClassVar[frozenset[Form]] = frozenset({"vector", "grid"})
+    refuses: ClassVar[str] = ""  # why not the other form, of a model that accepts one alone: a clause for people
     likelihood: ClassVar[Literal["exact", "bound", "none"]]
     objective_names: ClassVar[tuple[str, ...]]
     operators: ClassVar[tuple[str, ...]] = ("prior",)

@@ -1,4 +1,4 @@
-"""Diagonal Gaussians over latents, their divergence in nats, and the bounds that are made of them."""
+"""Gaussians over latents, their divergence in nats, and the bounds that are made of them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,50 @@ IMPORTANCE_CHUNK = 50  # importance samples decoded at once: bounds the memory, 
 
 
 class Gaussian(NamedTuple):
-    """A diagonal Gaussian for each row: means and log-variances ``(B, latent)``."""
+    """A Gaussian for each row, N(mean, L L'): means and 2 ln L_ii, both ``(B, latent)``.
+
+    ``lower`` ``(B, latent, latent)`` is L below its diagonal and zero elsewhere, and 2 ln L_ii the log-variance of
+    latent i given those before it. Without ``lower`` the Gaussian is diagonal, and they are its log-variances.
+    """
 
     mean: Tensor
     log_variance: Tensor
+    lower: Tensor | None = None
 
     def at(self, noise: Tensor) -> Tensor:
-        """The points that standard normal ``noise`` names, of the shape of ``noise``."""
-        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+        """The points mean + L noise ``(..., B, latent)`` that standard normal ``noise`` of that shape names."""
+        points = self.mean + torch.exp(0.5 * self.log_variance) * noise
+        if self.lower is None:
+            return points
+        with torch.autocast(noise.device.type, enabled=False):
+            return points + torch.einsum("bij,...bj->...bi", self.lower, noise.float())
+
+    def log_density_at(self, noise: Tensor) -> Tensor:
+        """``ln N`` in nats without its constant at the points that ``noise`` names, latent by latent.
+
+        ln q(z) = ln N(eps; 0, I) - sum_i ln L_ii (An Introduction to Variational Autoencoders, arXiv:1906.02691,
+        section 2.5); the share of latent i is that of its density given the latents before it.
+        """
+        return -0.5 * (noise.square() + self.log_variance)
 
     def log_density(self, z: Tensor) -> Tensor:
-        """``ln N(z)`` in nats without its constant, one latent at a time."""
+        """``ln N(z)`` in nats without its constant, one latent at a time; of a diagonal Gaussian alone."""
+        assert self.lower is None, "the latents are not independent"
         return -0.5 * ((z - self.mean).square() * torch.exp(-self.log_variance) + self.log_variance)
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q || p) in nats for each latent, ``(B, latent)``."""
+    """KL(q || p) in nats for each latent, ``(B, latent)``; p is diagonal.
+
+    KL = (tr(P^-1 L L') + (m_q - m_p)' P^-1 (m_q - m_p) - d + ln |P| - 2 sum_i ln L_ii) / 2 is a sum over latents. The
+    share of latent i is the mean of KL(q(z_i | z_1 .. z_(i-1)) || p(z_i)), so that none is negative.
+    """
+    assert p.lower is None, "the latents of the prior are independent"
     ratio = q.log_variance - p.log_variance
-    return 0.5 * (ratio.exp() + (q.mean - p.mean).square() * torch.exp(-p.log_variance) - 1 - ratio)
+    scaled = (q.mean - p.mean).square()
+    if q.lower is not None:
+        scaled = scaled + q.lower.square().sum(2)
+    return 0.5 * (ratio.exp() + scaled * torch.exp(-p.log_variance) - 1 - ratio)
 
 
 def free_bits_penalty(kl: Tensor, free_bits: float) -> Tensor:

@@ -9,26 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models._contract import TensorSpec
-from models._heads import outputs_per_value, raw_size
+from models._heads import Heads
 
 LARGEST_WORKING_SIDE = 16  # full-resolution convolutions cost four times as much a halving and change samples little
 SMALLEST_SIDE = 4
+LARGEST_FLAT_SIDE = 28  # one vector of latents is learned in a fraction of the steps that maps of them need
 
 
 class NetSize(NamedTuple):
-    """Width (hidden units, or channels of the first stage), residual blocks (per stage), label embedding, dropout."""
+    """Width (hidden units, or channels of the first stage), residual blocks (per stage), label embedding, dropout.
+
+    ``side`` is the longest side in pixels that a grid's convolutions work on; larger grids are cut into patches.
+    """
 
     width: int
     depth: int
     embedding: int
     dropout: float
+    side: int = LARGEST_WORKING_SIDE
 
 
 class LabelEmbedding(nn.Module):
@@ -108,10 +113,10 @@ class Stages(NamedTuple):
     channels: tuple[int, ...]
 
 
-def grid_stages(height: int, width: int, channels: int) -> Stages:
-    """Stages from at most 16 to at most 4 pixels a side; the channels double twice at most."""
+def grid_stages(height: int, width: int, channels: int, side: int = LARGEST_WORKING_SIDE) -> Stages:
+    """Stages from at most ``side`` to at most 4 pixels a side; the channels double twice at most."""
     patch = 1
-    while max(height, width) > LARGEST_WORKING_SIDE * patch:
+    while max(height, width) > side * patch:
         patch *= 2
     sides = [(math.ceil(height / patch), math.ceil(width / patch))]
     while max(sides[-1]) > SMALLEST_SIDE:
@@ -141,19 +146,19 @@ class VectorEncoder(nn.Module):
 
 
 class VectorDecoder(nn.Module):
-    """Raw outputs of the spec's heads for a latent vector and a label."""
+    """``outputs`` numbers for a latent vector and a label."""
 
-    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize) -> None:
+    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int) -> None:
         super().__init__()
         condition = size.embedding + inputs
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
         self.first = nn.Linear(condition, size.width)
         self.blocks = nn.ModuleList(VectorBlock(size.width, condition, size.dropout) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width)
-        self.last = nn.Linear(size.width, raw_size(spec))
+        self.last = nn.Linear(size.width, outputs)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """``(B, raw_size)`` for latents ``(B, inputs)`` and labels ``(B,)``."""
+        """``(B, outputs)`` for latents ``(B, inputs)`` and labels ``(B,)``."""
         condition = torch.cat([self.label(y), z], dim=1)
         h = self.first(condition)
         for block in self.blocks:
@@ -168,7 +173,7 @@ class GridEncoder(nn.Module):
     def __init__(self, spec: TensorSpec, outputs: int, size: NetSize) -> None:
         super().__init__()
         pixels, height, width = spec.shape
-        self.stages = grid_stages(height, width, size.width)
+        self.stages = grid_stages(height, width, size.width, size.side)
         patch, sides, channels = self.stages
         self.padding = (0, sides[0][1] * patch - width, 0, sides[0][0] * patch - height)
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
@@ -194,14 +199,14 @@ class GridEncoder(nn.Module):
 
 
 class GridDecoder(nn.Module):
-    """Raw outputs of the spec's head for a latent vector and a label: the encoder's stages, backwards."""
+    """``outputs`` numbers, as many for each value, for a latent vector and a label: the encoder's stages, backwards."""
 
-    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize) -> None:
+    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int) -> None:
         super().__init__()
         if len(spec.spans) != 1:
             raise ValueError(f"a grid is read as one span, this one has {len(spec.spans)}")
-        pixels, self.height, self.width = spec.shape
-        self.stages = grid_stages(self.height, self.width, size.width)
+        _, self.height, self.width = spec.shape
+        self.stages = grid_stages(self.height, self.width, size.width, size.side)
         patch, sides, channels = self.stages
         condition = size.embedding + inputs
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
@@ -209,12 +214,11 @@ class GridDecoder(nn.Module):
         self.up = nn.ModuleList(nn.Conv2d(after, before, 1) for before, after in pairwise(channels))
         self.blocks = _stage_blocks(channels, condition, size)
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
-        outputs = pixels * outputs_per_value(spec.spans[0])
         self.shuffle = nn.PixelShuffle(patch)
-        self.last = nn.Conv2d(channels[0], outputs * patch**2, 3, padding=1)
+        self.last = nn.Conv2d(channels[0], outputs // (self.height * self.width) * patch**2, 3, padding=1)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """``(B, raw_size)`` for latents ``(B, inputs)`` and labels ``(B,)``."""
+        """``(B, outputs)`` for latents ``(B, inputs)`` and labels ``(B,)``."""
         condition = torch.cat([self.label(y), z], dim=1)
         h = self.first(condition).reshape(len(z), -1, *self.stages.sides[-1])
         for i in reversed(range(len(self.blocks))):
@@ -238,20 +242,50 @@ def make_encoder(spec: TensorSpec, outputs: int, size: NetSize) -> nn.Module:
     return (GridEncoder if spec.form == "grid" else VectorEncoder)(spec, outputs, size)
 
 
-def make_decoder(spec: TensorSpec, inputs: int, size: NetSize) -> nn.Module:
-    """A net ``(z, y) -> (B, raw_size(spec))`` for latents ``(B, inputs)``.
+def make_decoder(spec: TensorSpec, inputs: int, size: NetSize, outputs: int | None = None) -> nn.Module:
+    """A net ``(z, y) -> (B, outputs)`` for latents ``(B, inputs)``; by default what ``Heads(spec)`` reads.
 
     Raises:
         ValueError: a grid of more than one span.
     """
-    return (GridDecoder if spec.form == "grid" else VectorDecoder)(spec, inputs, size)
+    outputs = Heads(spec).raw_size if outputs is None else outputs
+    return (GridDecoder if spec.form == "grid" else VectorDecoder)(spec, inputs, size, outputs)
+
+
+def make_velocity(spec: TensorSpec, size: NetSize, *, exemplars: bool) -> nn.Module:
+    """A net ``(x, t, y, exemplars) -> (B, *shape)`` for rows of ``spec``, times ``(B,)`` in [0, 1] and labels ``(B,)``.
+
+    ``exemplars`` says whether it reads rows beside x (:class:`models._unet.Exemplars`); else they must be None.
+    """
+    from models._unet import GridVelocity, VectorVelocity  # those are made of the blocks above
+
+    return (GridVelocity if spec.form == "grid" else VectorVelocity)(spec, size, exemplars=exemplars)
+
+
+def velocity_size(
+    spec: TensorSpec, width: int | None, depth: int | None, embedding: int, dropout: float | None, side: int
+) -> NetSize:
+    """The size of the net of :func:`make_velocity`; what is null is what suits the form of a row."""
+    widest, deepest, left_out = (128, 2, 0.5) if spec.form == "vector" else (32, 1, 0.1)
+    return NetSize(width or widest, depth or deepest, embedding, left_out if dropout is None else dropout, side)
+
+
+def suits_ladder(spec: TensorSpec, asked: Literal["auto", "flat", "ladder"]) -> bool:
+    """Whether latents are maps in a ladder rather than one vector: where asked for, else for grids above 28 pixels.
+
+    Raises:
+        ValueError: a ladder is asked for rows that are vectors.
+    """
+    if asked == "ladder" and spec.form == "vector":
+        raise ValueError("a ladder needs rows that are grids; set architecture to flat or auto")
+    return asked == "ladder" or (asked == "auto" and spec.form == "grid" and max(spec.shape[1:]) > LARGEST_FLAT_SIDE)
 
 
 class Defaults(NamedTuple):
     """What suits the form of a row: the net's width and dropout, and the spread of the latents drawn.
 
     Without dropout a table of a hundred rows is learned by heart within a run. A narrower spread would squeeze a
-    table's columns; a picture is torn by latents that are all far from the mean, the more there are of them.
+    table's columns and keep small pictures alike; a large picture is torn by latents that are all far from the mean.
     """
 
     width: int
@@ -264,5 +298,5 @@ def defaults_for(spec: TensorSpec) -> Defaults:
     if spec.form == "vector":
         return Defaults(width=128, dropout=0.5, spread=1.0)
     if max(spec.shape[1:]) <= LARGEST_WORKING_SIDE // 2:
-        return Defaults(width=16, dropout=0.1, spread=0.8)
+        return Defaults(width=16, dropout=0.1, spread=1.0)
     return Defaults(width=24, dropout=0.0, spread=0.6)

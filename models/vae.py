@@ -6,9 +6,8 @@ Representation using Deep Conditional Generative Models).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,67 +23,55 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._gaussian import Gaussian, free_bits_penalty, importance_weighted_bound, kl_divergence, normal_noise
-from models._heads import draw, negative_log_likelihood
-from models._nets import NetSize, defaults_for, make_decoder, make_encoder
+from models._heads import Heads, Observation, ScaleRule
+from models._latents import ACTIVE_VARIANCE, Prior, arc, default_latent
+from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, make_decoder, make_encoder
 
-ACTIVE_VARIANCE = 0.01  # a latent whose posterior mean varies less over the rows carries nothing (arXiv:1509.00519)
-PRIOR_PACE = 4.0  # the means of a prior travel further than weights do; their steps are so much longer
+LARGEST_FULL = 256  # latents whose covariance is full: 32,896 numbers a row
 
 
 class Posterior(nn.Module):
-    """q(z|x, y): means and log-variances ``(B, latent)`` from a net with twice as many outputs."""
+    """q(z|x, y) = N(mu, L L'): of independent latents, or ``correlated`` with a full lower triangle L.
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, y: Tensor) -> Gaussian:
-        """The posterior of each row; its variances stay within e^-12 and e^4."""
-        mean, log_variance = self.net(x, y).float().chunk(2, dim=1)
-        return Gaussian(mean, log_variance.clamp(-12, 4))
-
-
-class Prior(nn.Module):
-    """p(z|y) = N(mean_y, diag variance_y), where rows without a label have one of their own.
-
-    ``learned`` says whether means and variances are parameters; else, and before training, all are N(0, I). Of a
-    class of few rows the posteriors do not fill N(0, I), and a draw from where there are none decodes to a torn row or
-    to one of another class; a learned prior is where they are.
+    ``net`` gives ``outputs(latent, correlated)`` numbers a row: mu, 2 ln L_ii, and L_ij for i > j, row by row (An
+    Introduction to Variational Autoencoders, arXiv:1906.02691, section 2.5.1).
     """
 
-    table: Tensor
+    below: Tensor
 
-    def __init__(self, num_classes: int, latent: int, *, learned: bool) -> None:
+    def __init__(self, net: nn.Module, latent: int, *, correlated: bool) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        table = torch.zeros(num_classes + 1, 2 * latent)
-        if learned:
-            self.table = nn.Parameter(table)
-        else:
-            self.register_buffer("table", table, persistent=False)
+        self.net = net
+        self.latent = latent
+        self.correlated = correlated
+        self.register_buffer("below", torch.tril_indices(latent, latent, -1), persistent=False)
 
-    def forward(self, y: Tensor) -> Gaussian:
-        """The prior of each row."""
-        return self._gaussian(self.table[torch.where(y < 0, self.num_classes, y)])
+    @staticmethod
+    def outputs(latent: int, *, correlated: bool) -> int:
+        """How many numbers the net gives for each row."""
+        return 2 * latent + (latent * (latent - 1) // 2 if correlated else 0)
 
-    def divergence(self) -> Tensor:
-        """The sum over all classes of KL(p(z|y) || N(0, I)) in nats."""
-        prior = self._gaussian(self.table)
-        zeros = torch.zeros_like(prior.mean)
-        return kl_divergence(prior, Gaussian(zeros, zeros)).sum()
-
-    def _gaussian(self, rows: Tensor) -> Gaussian:
-        mean, log_variance = (PRIOR_PACE * rows).chunk(2, dim=1)
-        return Gaussian(mean, log_variance.clamp(-6, 2))
+    def forward(self, x: Tensor, y: Tensor) -> Gaussian:
+        """The posterior of each row; its 2 ln L_ii stay between -12 and 4."""
+        mean, log_variance, entries = self.net(x, y).float().tensor_split([self.latent, 2 * self.latent], dim=1)
+        log_variance = log_variance.clamp(-12, 4)
+        if not self.correlated:
+            return Gaussian(mean, log_variance)
+        lower = entries.new_zeros(len(mean), self.latent, self.latent)
+        lower[:, self.below[0], self.below[1]] = entries
+        return Gaussian(mean, log_variance, lower)
 
 
 class VariationalAutoencoder(GenerativeModel):
     """p(x|y) = E p(x|z, y) over z ~ p(z|y), bounded through q(z|x, y).
 
-    KL(p(z|y) || N(0, I)) of every class counts in the loss with ``prior_weight``, about as if each class had so large
-    a share of all rows in N(0, I) besides its own: the priors of scarce classes are held there most. ``spread`` scales
-    the deviations of z from the prior's mean in :meth:`sample`, and there alone.
+    The weight of the KL term rises in a straight line from 0 to ``beta`` over the share ``kl_warmup`` of the training
+    steps. KL(p(z|y) || N(0, I)) of every class counts in the loss with ``prior_weight``, about as if each class had so
+    large a share of all rows in N(0, I) besides its own: the priors of scarce classes are held there most. ``spread``
+    scales the deviations of z from the prior's mean in :meth:`sample`, and there alone.
     """
+
+    kl_weight: Tensor
 
     def __init__(
         self,
@@ -93,7 +80,10 @@ class VariationalAutoencoder(GenerativeModel):
         decoder: nn.Module,
         *,
         latent: int,
+        heads: Heads | None = None,
+        correlated: bool = False,
         beta: float = 1.0,
+        kl_warmup: float = 0.0,
         free_bits: float = 0.0,
         learned_prior: bool = False,
         prior_weight: float = 0.001,
@@ -104,45 +94,87 @@ class VariationalAutoencoder(GenerativeModel):
         self.spec = spec
         self.latent = latent
         self.beta = beta
+        self.kl_warmup = kl_warmup
         self.free_bits = free_bits
         self.optimiser = optimiser or OptimiserConfig()
         self.prior_weight = prior_weight
         self.spread = spread
         self.prior = Prior(spec.num_classes, latent, learned=learned_prior)
-        self.posterior = Posterior(encoder)
+        self.posterior = Posterior(encoder, latent, correlated=correlated)
         self.decoder = decoder
+        self.heads = heads or Heads(spec)
+        self.register_buffer("kl_weight", torch.tensor(beta), persistent=False)
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Set the weight of the KL term."""
+        rise = self.kl_warmup * steps
+        self.kl_weight.fill_(self.beta * min(1.0, step / rise) if rise else self.beta)
 
     def objectives(self) -> Sequence[Objective]:
         """One: the negative ELBO, with free bits, beta, and the hold on the prior."""
-        # the threshold of the free bits is on a mean over the batch, so a batch must not be split
-        return [
-            Objective("elbo", tuple(self.parameters()), self._loss, self.optimiser, batch_statistics=self.free_bits > 0)
-        ]
+        # the threshold of the free bits and an optimal scale are of a whole batch, so it must not be split
+        whole = self.free_bits > 0 or self.heads.by_batch
+        return [Objective("elbo", tuple(self.parameters()), self._loss, self.optimiser, batch_statistics=whole)]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         posterior = self.posterior(batch.x, batch.y)
-        z = posterior.at(normal_noise(posterior.mean.shape, generator, posterior.mean.device))
-        nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x).mean()
+        raw = self.decoder(self._code(posterior, generator), batch.y)
+        nll = self.heads.negative_log_likelihood(raw, batch.x).mean()
         kl = kl_divergence(posterior, self.prior(batch.y))
+        held = self.prior.divergence()
+        loss = nll + self.kl_weight * (free_bits_penalty(kl, self.free_bits) + self.prior_weight * held)
         active = (posterior.mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
-        held = self.prior_weight * self.prior.divergence()
-        loss = nll + self.beta * (free_bits_penalty(kl, self.free_bits) + held)
-        return {"loss": loss, "nll": nll.detach(), "kl": kl.detach().sum(1).mean(), "active_units": active}
+        scale = self.heads.mean_scale(raw)
+        return {
+            "loss": loss,
+            "nll": nll.detach(),
+            "kl": kl.detach().sum(1).mean(),
+            "kl_weight": self.kl_weight.clone(),
+            "prior_kl": held.detach(),
+            "active_units": active,
+        } | ({} if scale is None else {"sigma": scale})
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)``: z from the prior, its spread scaled by ``temperature``, decoded and drawn."""
-        noise = normal_noise((len(labels), self.latent), generator, labels.device)
-        z = self.prior(labels).at(self.spread * temperature * noise)
-        return draw(self.spec, self.decoder(z, labels), generator, temperature)
+        z = self._code(self.prior(labels), generator, self.spread * temperature)
+        return self.heads.draw(self.decoder(z, labels), generator, temperature)
+
+    @torch.no_grad()
+    def resample(
+        self, exemplars: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, *shape)``: z from the posterior of each exemplar, its spread scaled, decoded and drawn."""
+        z = self._code(self.posterior(exemplars, labels), generator, temperature)
+        return self.heads.draw(self.decoder(z, labels), generator, temperature)
+
+    @torch.no_grad()
+    def interpolate(
+        self, first: Tensor, second: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, *shape)``: z at a uniform place on the arc between codes of two exemplars, decoded and drawn."""
+        begin, end = (self._code(self.posterior(rows, labels), generator, temperature) for rows in (first, second))
+        place = torch.rand((len(labels), 1), generator=generator, device=labels.device)
+        z = arc(begin, end, self.prior(labels), place)
+        return self.heads.draw(self.decoder(z, labels), generator, temperature)
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Tensor:
+        """The means of the posteriors, ``(B, latent)``."""
+        mean: Tensor = self.posterior(batch.x, batch.y).mean
+        return mean
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Rows ``(B, *shape)`` at the centre of their likelihood given codes ``(B, latent)``."""
+        return self.heads.centre(self.decoder(latents, labels))
 
     @torch.no_grad()
     def elbo(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """The evidence lower bound in nats, shape ``(B,)``: one draw of z, KL in closed form; no beta, no free bits."""
         posterior = self.posterior(batch.x, batch.y)
-        z = posterior.at(normal_noise(posterior.mean.shape, generator, posterior.mean.device))
-        nll = negative_log_likelihood(self.spec, self.decoder(z, batch.y), batch.x)
-        return -nll - kl_divergence(posterior, self.prior(batch.y)).sum(1)
+        raw = self.decoder(self._code(posterior, generator), batch.y)
+        return -self.heads.negative_log_likelihood(raw, batch.x) - kl_divergence(posterior, self.prior(batch.y)).sum(1)
 
     @torch.no_grad()
     def iwae(self, batch: Batch, generator: torch.Generator, importance_samples: int) -> Tensor:
@@ -150,22 +182,19 @@ class VariationalAutoencoder(GenerativeModel):
         posterior, prior = self.posterior(batch.x, batch.y), self.prior(batch.y)
 
         def log_weights(count: int) -> Tensor:
-            z = posterior.at(normal_noise((count, *posterior.mean.shape), generator, batch.y.device))
-            log_ratio = (prior.log_density(z) - posterior.log_density(z)).sum(2)
+            noise = normal_noise((count, *posterior.mean.shape), generator, batch.y.device)
+            z = posterior.at(noise)
+            log_ratio = (prior.log_density(z) - posterior.log_density_at(noise)).sum(2)
             raw = self.decoder(z.flatten(0, 1), batch.y.repeat(count))
-            nll = negative_log_likelihood(self.spec, raw, batch.x.repeat(count, *[1] * (batch.x.dim() - 1)))
-            weights: Tensor = log_ratio - nll.reshape(count, -1)
+            rows = batch.x.repeat(count, *[1] * (batch.x.dim() - 1))
+            log_likelihood = -self.heads.negative_log_likelihood(raw, rows).reshape(count, -1)
+            weights: Tensor = log_ratio + log_likelihood
             return weights
 
         return importance_weighted_bound(log_weights, importance_samples)
 
-
-def default_latent(spec: TensorSpec) -> int:
-    """As many latents as a row of this size needs: 7 for 13 values, 16 for 8x8, 32 for 28x28, 45 for 32x32 in colour.
-
-    More would stay unused by most rows, and be filled with chance by those of scarce classes.
-    """
-    return max(4, round(min(2 * math.sqrt(spec.size), 6 * math.sqrt(math.sqrt(spec.size)))))
+    def _code(self, gaussian: Gaussian, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        return gaussian.at(temperature * normal_noise(gaussian.mean.shape, generator, gaussian.mean.device))
 
 
 class VaeConfig(ModelConfig):
@@ -173,7 +202,7 @@ class VaeConfig(ModelConfig):
 
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "bound"
     objective_names: ClassVar[tuple[str, ...]] = ("elbo",)
-    operators: ClassVar[tuple[str, ...]] = ("prior",)
+    operators: ClassVar[tuple[str, ...]] = ("prior", "posterior", "interpolation")
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Auto-Encoding Variational Bayes, arXiv:1312.6114"
     training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1500, batch_size=64, ema_decay=0.995, sampling="root")
@@ -190,7 +219,29 @@ class VaeConfig(ModelConfig):
         allow_inf_nan=False,
         description="Share of hidden values left out; null: by the form of a row.",
     )
+    resolution: int = Field(
+        LARGEST_WORKING_SIDE,
+        ge=4,
+        le=256,
+        description="Longest side in pixels that convolutions work on; larger grids are cut into patches.",
+    )
+    observation: Observation = Field(
+        "auto",
+        description="p(x|z) of values that are no categories; auto: Gaussian without levels, a softmax for up to 32 "
+        "levels, else a discretised logistic.",
+    )
+    sigma: ScaleRule | Annotated[float, Field(ge=0.001, le=20, allow_inf_nan=False)] = Field(
+        "learned",
+        description="Scale of a Gaussian or logistic p(x|z): learned for each value, shared by a span, optimal (that "
+        "of the batch; Gaussian), or a number.",
+    )
+    posterior: Literal["diagonal", "full"] = Field(
+        "diagonal", description="Covariance of q(z|x): of independent latents, or a full one."
+    )
     beta: float = Field(1.0, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
+    kl_warmup: float = Field(
+        0.0, ge=0, le=1, allow_inf_nan=False, description="Share of the steps in which the KL's weight rises to beta."
+    )
     free_bits: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="Nats of KL a latent has for free.")
     prior: Literal["standard", "per_class"] = Field(
         "per_class", description="p(z|y): N(0, I), or learned for each class."
@@ -213,23 +264,34 @@ class VaeConfig(ModelConfig):
         """A model for ``spec`` whose first weights follow from ``generator`` alone.
 
         Raises:
-            ValueError: a grid of more than one span.
+            ValueError: a grid of more than one span; a likelihood that does not fit the values; a full covariance of
+                more latents than it can have.
         """
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         defaults = defaults_for(spec)
         dropout = defaults.dropout if self.dropout is None else self.dropout
-        size = NetSize(self.width or defaults.width, self.depth, self.embedding, dropout)
+        size = NetSize(self.width or defaults.width, self.depth, self.embedding, dropout, self.resolution)
         latent = self.latent or default_latent(spec)
+        correlated = self.posterior == "full"
+        if correlated and latent > LARGEST_FULL:
+            raise ValueError(
+                f"a full covariance of {latent} latents would take {latent * (latent + 1) // 2} numbers a row; set "
+                f"latent to {LARGEST_FULL} at most, or posterior to diagonal"
+            )
+        heads = Heads(spec, self.observation, self.sigma)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            encoder = make_encoder(spec, 2 * latent, size)
-            decoder = make_decoder(spec, latent, size)
+            encoder = make_encoder(spec, Posterior.outputs(latent, correlated=correlated), size)
+            decoder = make_decoder(spec, latent, size, heads.raw_size)
         return VariationalAutoencoder(
             spec,
             encoder,
             decoder,
             latent=latent,
+            heads=heads,
+            correlated=correlated,
             beta=self.beta,
+            kl_warmup=self.kl_warmup,
             free_bits=self.free_bits,
             learned_prior=self.prior == "per_class",
             prior_weight=self.prior_weight,

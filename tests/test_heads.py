@@ -7,40 +7,81 @@ import math
 import pytest
 import torch
 from torch.distributions import Categorical, Normal
+from torch.nn import functional
 
 from models._contract import Span, TensorSpec
-from models._heads import (
-    LOG_SCALE_RANGE,
-    draw,
-    level_index,
-    logistic_log_mass,
-    negative_log_likelihood,
-    outputs_per_value,
-    raw_size,
-)
+from models._heads import LOG_SCALE_RANGE, Heads, Observation, ScaleRule, logistic_log_mass
 
 
 def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _raw(spec: TensorSpec, rows: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(rows, raw_size(spec), generator=_generator(seed))
+def _raw(heads: Heads, rows: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, heads.raw_size, generator=_generator(seed))
 
 
 def _levels(count: int) -> torch.Tensor:
     return torch.linspace(-1, 1, count)
 
 
+def _span(width: int, levels: int | None = None) -> TensorSpec:
+    return TensorSpec((width,), (Span("continuous", width, levels),), 1)
+
+
+def _with_sigma(spec: TensorSpec, sigma: ScaleRule | float, observation: Observation = "auto") -> Heads:
+    heads = Heads(spec, observation, sigma)
+    if sigma in ("shared", "optimal"):
+        heads.load_state_dict({"log_scale": torch.tensor([-0.7] * len(spec.spans))})
+    return heads.eval()
+
+
+@pytest.mark.parametrize("observation", ["auto", "logistic", "categorical"])
 @pytest.mark.parametrize("levels", [2, 17, 32, 33, 256])
 @pytest.mark.parametrize("log_scale", [-20.0, -3.0, 0.0, 5.0])
-def test_the_probabilities_of_all_levels_sum_to_one(levels: int, log_scale: float) -> None:
-    spec = TensorSpec((1,), (Span("continuous", 1, levels),), 1)
-    raw = _raw(spec, 1).double()
-    if outputs_per_value(spec.spans[0]) == 2:
+def test_the_probabilities_of_all_levels_sum_to_one(observation: Observation, levels: int, log_scale: float) -> None:
+    heads = Heads(_span(1, levels), observation)
+    raw = _raw(heads, 1).double()
+    if heads.heads[0].scaled:
         raw[0, 1] = log_scale
-    nll = negative_log_likelihood(spec, raw.repeat(levels, 1), _levels(levels)[:, None])
+    nll = heads.negative_log_likelihood(raw.repeat(levels, 1), _levels(levels)[:, None])
     assert torch.exp(-nll.double()).sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("sigma", ["shared", 0.02])
+def test_the_probabilities_sum_to_one_with_a_scale_that_no_net_gives(sigma: ScaleRule | float) -> None:
+    heads = _with_sigma(_span(1, 256), sigma)
+    assert heads.raw_size == 1
+    nll = heads.negative_log_likelihood(torch.full((256, 1), 0.3), _levels(256)[:, None])
+    assert torch.exp(-nll.double()).sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("sigma", ["learned", "shared", "optimal", 0.02])
+@pytest.mark.parametrize("levels", [None, 256])
+def test_a_gaussian_density_integrates_to_one(levels: int | None, sigma: ScaleRule | float) -> None:
+    heads = _with_sigma(_span(1, levels), sigma, "gaussian")
+    x = torch.linspace(-8, 8, 40_001)[:, None]
+    raw = torch.tensor([[0.3, -0.7]])[:, : heads.raw_size].repeat(len(x), 1)
+    density = torch.exp(-heads.negative_log_likelihood(raw, x).double())
+    assert torch.trapezoid(density, x[:, 0].double()).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_bernoulli_is_the_binary_cross_entropy_of_one_logit_a_value() -> None:
+    heads = Heads(_span(6, 2), "bernoulli")
+    assert heads.raw_size == 6
+    raw, bits = _raw(heads, 5), torch.randint(2, (5, 6), generator=_generator(1)).float()
+    expected = functional.binary_cross_entropy_with_logits(raw, bits, reduction="none").sum(1)
+    torch.testing.assert_close(heads.negative_log_likelihood(raw, 2 * bits - 1), expected)
+
+
+def test_a_bernoulli_is_a_softmax_over_two_levels() -> None:
+    logit = torch.randn(5, 6, generator=_generator())
+    two = torch.stack([torch.zeros_like(logit), logit], dim=1).flatten(1)
+    x = torch.randint(2, (5, 6), generator=_generator(1)) * 2.0 - 1
+    one, other = Heads(_span(6, 2), "bernoulli"), Heads(_span(6, 2), "categorical")
+    torch.testing.assert_close(one.negative_log_likelihood(logit, x), other.negative_log_likelihood(two, x))
+    assert torch.equal(one.draw(logit, _generator()), other.draw(two, _generator()))
+    assert torch.equal(one.centre(logit), torch.sign(logit))
 
 
 def test_a_bin_has_the_mass_between_its_edges() -> None:
@@ -64,102 +105,110 @@ def test_a_bin_far_in_the_tail_has_a_finite_gradient() -> None:
 
 
 def test_a_continuous_span_has_the_density_of_a_gaussian() -> None:
-    spec = TensorSpec((3,), (Span("continuous", 3),), 1)
-    raw, x = _raw(spec, 5), torch.randn(5, 3, generator=_generator(1))
+    heads = Heads(_span(3))
+    raw, x = _raw(heads, 5), torch.randn(5, 3, generator=_generator(1))
     expected = -Normal(raw[:, :3], raw[:, 3:].exp()).log_prob(x).sum(1)
-    torch.testing.assert_close(negative_log_likelihood(spec, raw, x), expected)
+    torch.testing.assert_close(heads.negative_log_likelihood(raw, x), expected)
+
+
+@pytest.mark.parametrize(("sigma", "scale"), [("shared", math.exp(-0.7)), ("optimal", math.exp(-0.7)), (0.2, 0.2)])
+def test_a_scale_that_no_net_gives_is_that_of_every_value(sigma: ScaleRule | float, scale: float) -> None:
+    heads = _with_sigma(_span(3), sigma)
+    raw, x = _raw(heads, 5), torch.randn(5, 3, generator=_generator(1))
+    torch.testing.assert_close(heads.negative_log_likelihood(raw, x), -Normal(raw, scale).log_prob(x).sum(1))
+    assert heads.mean_scale(raw) is not None
+    torch.testing.assert_close(heads.mean_scale(raw), torch.tensor(scale))
+
+
+def test_the_optimal_scale_is_the_one_with_the_least_loss() -> None:
+    heads = Heads(_span(4), sigma="optimal").train()
+    raw, x = _raw(heads, 50), torch.randn(50, 4, generator=_generator(1)) * 0.3
+    best = heads.negative_log_likelihood(raw, x).mean()
+    root = (raw - x).square().mean().sqrt()
+    torch.testing.assert_close(heads.mean_scale(raw), root)
+    torch.testing.assert_close(best, 4 * (0.5 * math.log(2 * math.pi) + root.log() + 0.5))
+    for factor in (0.9, 0.99, 1.01, 1.1):
+        assert best < Heads(_span(4), sigma=factor * root.item()).negative_log_likelihood(raw, x).mean()
+
+
+def test_the_optimal_scale_has_the_gradient_of_the_least_loss() -> None:
+    heads, x = Heads(_span(4), sigma="optimal").train(), torch.randn(50, 4, generator=_generator(1))
+    raw = _raw(heads, 50).requires_grad_()
+    given = torch.autograd.grad(heads.negative_log_likelihood(raw, x).mean(), raw)[0]
+    known = torch.autograd.grad(2 * (raw - x).square().mean().log(), raw)[0]
+    torch.testing.assert_close(given, known)
+
+
+def test_the_optimal_scale_is_kept_after_training_and_does_not_follow_other_rows() -> None:
+    heads = Heads(_span(4), sigma="optimal").train()
+    raw, x = _raw(heads, 50), torch.randn(50, 4, generator=_generator(1))
+    heads.negative_log_likelihood(raw, x)
+    again = Heads(_span(4), sigma="optimal").eval()
+    again.load_state_dict(heads.state_dict())
+    far = again.negative_log_likelihood(raw, 5 * x)
+    torch.testing.assert_close(far[:3], again.negative_log_likelihood(raw[:3], 5 * x[:3]))
+    torch.testing.assert_close(far, -Normal(raw, (raw - x).square().mean().sqrt()).log_prob(5 * x).sum(1))
+
+
+def test_a_shared_scale_is_learned() -> None:
+    heads = Heads(_span(2, 256), sigma="shared")
+    raw, x = torch.zeros(200, 2), _levels(256)[torch.randint(118, 138, (200, 2), generator=_generator())]
+    optimiser = torch.optim.Adam(heads.parameters(), lr=0.05)
+    for _ in range(200):
+        optimiser.zero_grad()
+        heads.negative_log_likelihood(raw, x).mean().backward()
+        optimiser.step()
+    learned = heads.negative_log_likelihood(raw, x).mean()
+    assert all(learned < Heads(_span(2, 256), sigma=s).negative_log_likelihood(raw, x).mean() for s in (0.01, 0.1))
 
 
 def test_a_scale_stays_above_its_floor() -> None:
-    spec = TensorSpec((1,), (Span("continuous", 1),), 1)
-    nll = negative_log_likelihood(spec, torch.tensor([[0.0, -100.0]]), torch.zeros(1, 1))
+    nll = Heads(_span(1)).negative_log_likelihood(torch.tensor([[0.0, -100.0]]), torch.zeros(1, 1))
     assert nll.item() == pytest.approx(LOG_SCALE_RANGE[0] + 0.5 * math.log(2 * math.pi))
 
 
+def test_a_batch_without_error_leaves_the_optimal_scale_finite() -> None:
+    heads = Heads(_span(2), sigma="optimal").train()
+    assert torch.isfinite(heads.negative_log_likelihood(torch.ones(3, 2), torch.ones(3, 2))).all()
+    assert all(torch.isfinite(tensor).all() for tensor in heads.state_dict().values())
+
+
 def test_a_categorical_span_has_the_cross_entropy_of_its_category() -> None:
-    spec = TensorSpec((4,), (Span("categorical", 4),), 1)
-    raw, index = _raw(spec, 6), torch.tensor([0, 1, 2, 3, 0, 1])
-    x = torch.nn.functional.one_hot(index, 4).float()
-    torch.testing.assert_close(negative_log_likelihood(spec, raw, x), -Categorical(logits=raw).log_prob(index))
+    heads = Heads(TensorSpec((4,), (Span("categorical", 4),), 1))
+    raw, index = _raw(heads, 6), torch.tensor([0, 1, 2, 3, 0, 1])
+    x = functional.one_hot(index, 4).float()
+    torch.testing.assert_close(heads.negative_log_likelihood(raw, x), -Categorical(logits=raw).log_prob(index))
 
 
 def test_the_spans_of_a_row_add_up() -> None:
     parts = [Span("continuous", 2), Span("categorical", 3), Span("continuous", 1, 17), Span("continuous", 1, 256)]
-    spec = TensorSpec((7,), tuple(parts), 1)
-    raw = _raw(spec, 2)
+    heads = Heads(TensorSpec((7,), tuple(parts), 1))
+    raw = _raw(heads, 2)
     x = torch.tensor([[0.3, -1.0, 0, 1, 0, 0.5, -1.0], [2.0, 0.0, 1, 0, 0, -1.0, 1.0]])
     total, output, value = torch.zeros(2), 0, 0
     for part in parts:
-        alone = TensorSpec((part.width,), (part,), 1)
-        size = raw_size(alone)
-        block = raw[:, output : output + size]
-        total = total + negative_log_likelihood(alone, block, x[:, value : value + part.width])
-        output, value = output + size, value + part.width
-    assert output == raw_size(spec)
-    torch.testing.assert_close(negative_log_likelihood(spec, raw, x), total)
+        alone = Heads(TensorSpec((part.width,), (part,), 1))
+        block = raw[:, output : output + alone.raw_size]
+        total = total + alone.negative_log_likelihood(block, x[:, value : value + part.width])
+        output, value = output + alone.raw_size, value + part.width
+    assert output == heads.raw_size
+    torch.testing.assert_close(heads.negative_log_likelihood(raw, x), total)
 
 
-def test_continuous_values_are_drawn_with_their_mean_and_scale() -> None:
-    spec = TensorSpec((2,), (Span("continuous", 2),), 1)
-    raw = torch.tensor([[1.0, -2.0, math.log(0.5), math.log(2.0)]]).repeat(40_000, 1)
-    for temperature in (1.0, 0.5):
-        rows = draw(spec, raw, _generator(), temperature)
-        torch.testing.assert_close(rows.mean(0), torch.tensor([1.0, -2.0]), atol=0.04, rtol=0)
-        torch.testing.assert_close(rows.std(0), temperature * torch.tensor([0.5, 2.0]), atol=0.04, rtol=0)
-
-
-def test_categories_are_drawn_as_often_as_they_are_probable() -> None:
-    spec = TensorSpec((3,), (Span("categorical", 3),), 1)
-    shares = torch.tensor([0.6, 0.3, 0.1])
-    raw = shares.log().repeat(40_000, 1)
-    rows = draw(spec, raw, _generator())
-    assert torch.equal(rows.sum(1), torch.ones(len(rows)))
-    torch.testing.assert_close(rows.mean(0), shares, atol=0.01, rtol=0)
-    cold = draw(spec, raw, _generator(), 0.5)
-    torch.testing.assert_close(cold.mean(0), shares.square() / shares.square().sum(), atol=0.01, rtol=0)
-
-
-def _level_masses(levels: int) -> tuple[TensorSpec, torch.Tensor, torch.Tensor]:
-    """A value with ``levels``, raw outputs ``(1, raw_size)`` and the probability of each level."""
-    spec = TensorSpec((1, 1, 1), (Span("continuous", 1, levels),), 1)
-    raw = _raw(spec, 1) if outputs_per_value(spec.spans[0]) == levels else torch.tensor([[0.2, -1.0]])
-    x = _levels(levels).reshape(levels, 1, 1, 1)
-    return spec, raw, torch.exp(-negative_log_likelihood(spec, raw.repeat(levels, 1), x))
-
-
-@pytest.mark.parametrize("levels", [17, 256])
-def test_a_level_without_grain_is_the_median(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, raw, masses = _level_masses(levels)
-    monkeypatch.setattr("models._heads.GRAIN", 0.0)
-    monkeypatch.setattr("models._heads.LOGISTIC_GRAIN", 0.0)
-    rows = draw(spec, raw, _generator())
-    assert rows.shape == (1, 1, 1, 1)
-    median = int(level_index(rows, levels))
-    assert masses[:median].sum() < 0.5 <= masses[: median + 1].sum()
-
-
-@pytest.mark.parametrize("levels", [17, 256])
-def test_a_level_in_full_grain_is_drawn_as_often_as_it_is_probable(
-    levels: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("spec", "observation", "sigma", "complaint"),
+    [
+        (_span(2), "bernoulli", "learned", "needs values with levels; take 'auto' or 'gaussian'"),
+        (_span(2), "logistic", "learned", "needs values with levels"),
+        (_span(2), "categorical", "learned", "needs values with levels"),
+        (_span(2, 17), "bernoulli", "learned", "needs values of two levels, these have 17"),
+        (_span(2, 17), "auto", "shared", "a softmax has none"),
+        (_span(2, 2), "bernoulli", 0.1, "a softmax has none"),
+        (_span(2, 256), "auto", "optimal", "'gaussian' alone"),
+    ],
+)
+def test_a_likelihood_that_does_not_fit_the_values_is_refused(
+    spec: TensorSpec, observation: Observation, sigma: ScaleRule | float, complaint: str
 ) -> None:
-    spec, raw, masses = _level_masses(levels)
-    monkeypatch.setattr("models._heads.GRAIN", 1.0)
-    monkeypatch.setattr("models._heads.LOGISTIC_GRAIN", 1.0)
-    rows = draw(spec, raw.repeat(40_000, 1), _generator())
-    assert rows.abs().max() <= 1
-    shares = torch.bincount(level_index(rows, levels).flatten(), minlength=levels) / len(rows)
-    torch.testing.assert_close(shares, masses, atol=0.01, rtol=0)
-
-
-@pytest.mark.parametrize("levels", [17, 256])
-def test_a_drawn_level_stays_nearer_to_the_median_than_a_full_draw(levels: int) -> None:
-    spec, raw, masses = _level_masses(levels)
-    rows = draw(spec, raw.repeat(20_000, 1), _generator()).flatten()
-    mean = (masses * _levels(levels)).sum()
-    spread = (masses * (_levels(levels) - mean).square()).sum().sqrt()
-    assert 0 < rows.std() < 0.8 * spread
-
-
-def test_levels_are_counted_from_minus_one() -> None:
-    assert torch.equal(level_index(_levels(17), 17), torch.arange(17))
-    assert torch.equal(level_index(_levels(256), 256), torch.arange(256))
+    with pytest.raises(ValueError, match=complaint):
+        Heads(spec, observation, sigma)
