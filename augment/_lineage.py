@@ -48,6 +48,7 @@ def describe_lineage(
     trained = json.loads((store.path(model) / "model.json").read_text())
     weights = json.loads((store.path(model) / MANIFEST).read_text())["files"].get("weights.safetensors")
     artifacts = {(ref.stage, ref.key): ref for ref in (real, model, *used, *context.artifacts)}
+    shards = [record for ref in used if (record := _shard_record(ref, store))]
     if trained.get("encode"):
         encoded = ArtifactRef.model_validate(trained["encode"])
         artifacts[encoded.stage, encoded.key] = encoded
@@ -69,7 +70,8 @@ def describe_lineage(
         "train": trained.get("train"),
         "parameters": trained.get("parameters"),
         "device": trained.get("device"),
-        "drawn_on": sorted({device for ref in used if (device := _drawn_on(ref, store)) is not None}),
+        "operator": next((record["operator"] for record in shards if "operator" in record), None),
+        "drawn_on": sorted({record["device"] for record in shards if "device" in record}),
         "weights_sha256": weights,
         "generator_id": model.sha256[:12],
         "generator_train_rows_sha256": trained.get("train_rows_sha256"),
@@ -80,10 +82,11 @@ def describe_lineage(
     }
 
 
-def _drawn_on(ref: ArtifactRef, store: Store) -> str | None:
-    """The device that a shard was drawn on; null for any other artifact."""
+def _shard_record(ref: ArtifactRef, store: Store) -> dict[str, Any]:
+    """What a shard says about how it was drawn; nothing for any other artifact."""
     record = store.path(ref) / "shard.json"
-    return json.loads(record.read_text()).get("device") if record.exists() else None
+    said: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    return said
 
 
 def package_versions() -> dict[str, str]:

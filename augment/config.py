@@ -16,6 +16,8 @@ import augment.sources
 import models
 from augment._plugins import find_plugins, one_of
 from augment.checks._contract import Check
+from augment.errors import InputError
+from augment.operators import chosen_operator
 from augment.sources._contract import Source
 from models._contract import ModelConfig
 
@@ -89,7 +91,9 @@ class TrainSection(Section):
 class GenerateSection(Section):
     """How synthetic rows are drawn; changing it does not train again."""
 
-    operator: str = Field("prior", description="How the model draws; `augment models` lists what each offers.")
+    operator: str | None = Field(
+        None, description="How rows are drawn, null: the model's first way; `augment models` lists what each offers."
+    )
     temperature: float = Field(1.0, gt=0, le=10, allow_inf_nan=False, description="Spread of the noise; 1: as learned.")
     batch_size: int = Field(256, ge=1, le=10**5, description="Rows drawn at once; part of what decides the bytes.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of what decides the bytes.")
@@ -166,12 +170,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _model_offers_the_operator(self) -> RunConfig:
-        offered = type(self.model).operators
-        if self.generate.operator not in offered:
-            raise ValueError(
-                f"generate.operator '{self.generate.operator}' is not offered by {self.model.kind}, "
-                f"which offers: {', '.join(offered)}"
-            )
+        try:
+            chosen_operator(self.model, self.generate.operator)
+        except InputError as error:
+            raise ValueError(str(error)) from None
         return self
 
 

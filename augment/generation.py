@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 import models
 from augment._devices import choose_device, cpu_threads, device_title, is_out_of_memory
-from augment._hashing import content_hashes
+from augment._exemplars import Exemplars, exemplars_key, open_exemplars, parent_ids
 from augment._plugins import find_plugins
 from augment._seeding import derive_seed
+from augment._shards import Origin, ShardWriter, with_origin
 from augment.codec import Codec
 from augment.errors import AugmentError, InputError, did_you_mean
+from augment.operators import OPERATORS, chosen_operator, draw_function
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_name
 from augment.store import ArtifactRef, Store, code_version, hash_json
-from augment.training import CODEC, MODEL, TORCH, WEIGHTS, model_code
+from augment.training import CODEC, SETTINGS, TORCH, WEIGHTS, model_code
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ SHARD = "shard.parquet"
 RECORD = "shard.json"
 SHARD_BYTES = 64 << 20  # of the rows as 32-bit floats
 MIN_SHARD_ROWS, MAX_SHARD_ROWS = 1_000, 50_000
-ROW_GROUP_ROWS = 10_000
-ROW_GROUP_BYTES = 32 << 20
 CODE = (
     "augment.generation",
+    "augment.operators",
+    "augment._exemplars",
+    "augment._shards",
     "augment._seeding",
     "augment._devices",
     "augment.codec",
@@ -45,19 +47,6 @@ CODE = (
     "augment._hashing",
     "augment._png",
 )
-
-# What generation adds to the data's own columns.
-ADDED_COLUMNS = pa.schema(
-    [
-        pa.field("sample_id", pa.string()),
-        pa.field("generator_id", pa.string()),
-        pa.field("gen_seed", pa.int64()),
-        pa.field("gen_index", pa.int64()),
-        pa.field("parent_ids", pa.list_(pa.string())),
-        pa.field("content_hash", pa.string()),
-    ]
-)
-Draw = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class ShardRequest(BaseModel):
@@ -112,20 +101,22 @@ def shard_key(
 
     Raises:
         StoreError: the model is not in the store.
-        InputError: its kind is not known.
+        InputError: its kind is not known, or it does not offer the operator.
     """
+    config = model_config(model, store)
+    operator = chosen_operator(config, section.operator)
     identity = {
         "model": model.sha256,
         "real": real.sha256,
-        "operator": section.operator,
+        "operator": operator,
+        "exemplars": exemplars_key(model, real, store) if OPERATORS[operator].parents else None,
         "temperature": section.temperature,
         "batch_size": section.batch_size,
         "threads": section.threads,
         "request": request.model_dump(),
         "seed": seed,
         "code": code_version(*CODE),
-        # The weights of a model do not tell how rows are drawn with them.
-        "model_code": model_code(model_config(model, store)),
+        "model_code": model_code(config),
         "torch": TORCH,
     }
     return hash_json(identity)[:32]
@@ -138,7 +129,7 @@ def model_config(ref: ArtifactRef, store: Store) -> ModelConfig:
         StoreError: the artifact is not in the store.
         InputError: there is no such model.
     """
-    described = json.loads((store.path(ref) / MODEL).read_text())["model"]
+    described = json.loads((store.path(ref) / SETTINGS).read_text())["model"]
     known = find_plugins(models, ModelConfig)
     kind = described["kind"]
     if kind not in known:
@@ -160,8 +151,8 @@ def load_model(ref: ArtifactRef, store: Store, device: str = "cpu") -> tuple[Gen
     """
     from safetensors.torch import load_file
 
-    folder = store.verify(ref, (MODEL, WEIGHTS, CODEC))
-    spec = TensorSpec.from_json(json.loads((folder / MODEL).read_text())["spec"])
+    folder = store.verify(ref, (SETTINGS, WEIGHTS, CODEC))
+    spec = TensorSpec.from_json(json.loads((folder / SETTINGS).read_text())["spec"])
     model = model_config(ref, store).build(spec, torch.Generator().manual_seed(0))
     model.load_state_dict(load_file(folder / WEIGHTS))
     return model.to(choose_device(device, "generate.device")).eval(), Codec.load(folder / CODEC)
@@ -191,38 +182,27 @@ def generate_shard(
     def fill(folder: Path) -> None:
         schema = DatasetSchema.load(store.path(real) / "schema.json")
         network, codec = load_model(model, store, section.device)
+        operator = chosen_operator(model_config(model, store), section.operator)
         labels = request_labels(schema, request)
-        origin = Origin(model.sha256[:12], request, derive_seed(seed, "generate", request.round, request.shard))
+        exemplars = None
+        if parents := OPERATORS[operator].parents:
+            of_round = (seed, request.round)
+            exemplars = open_exemplars(model, real, store, codec, labels.tolist(), parents, of_round, progress)
+        shard_seed = derive_seed(seed, "generate", request.round, request.shard)
+        origin = Origin(model.sha256[:12], request.round, request.first_index, shard_seed)
         with cpu_threads(section.threads), ShardWriter(folder / SHARD, schema) as writer:
-            for drawn, y in drawn_batches(network, labels, request, section, seed):
-                rows = decoded(codec, drawn, y, schema)
-                writer.write(with_origin(rows, schema, origin, writer.rows))
+            for drawn in drawn_batches(network, labels, request, section, seed, operator, exemplars):
+                rows = decoded(codec, drawn.x, drawn.y, schema)
+                writer.write(with_origin(rows, schema, origin, writer.rows, drawn.parents))
                 progress("generate", writer.rows, request.rows, "row")
         if writer.rows != request.rows:
             raise AugmentError(f"shard {request.shard} has {writer.rows} rows and not {request.rows}; report this.")
-        record = {
-            "round": request.round,
-            "shard": request.shard,
-            "rows": request.rows,
-            "counts": request.counts,
-            "batch_size": section.batch_size,
-            "seed": origin.seed,
-            "device": device_title(next(network.parameters()).device),
-        }
+        device = device_title(next(network.parameters()).device)
+        drawn_by = {"operator": operator, "batch_size": section.batch_size, "seed": shard_seed, "device": device}
+        record = request.model_dump(exclude={"first_index"}) | {"rows": request.rows} | drawn_by
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
     return store.write(STAGE, key, fill, identity=(SHARD,))
-
-
-def draw_function(model: GenerativeModel, section: GenerateSection) -> Draw:
-    """How ``section.operator`` draws rows for labels from ``model``: the one place that looks at what a model offers.
-
-    Raises:
-        InputError: the model does not offer the operator.
-    """
-    if section.operator == "prior":
-        return lambda labels, generator: model.sample(labels, generator, section.temperature)
-    raise InputError(f"the model does not offer generate.operator '{section.operator}'; use prior.")
 
 
 def request_labels(schema: DatasetSchema, request: ShardRequest) -> Tensor:
@@ -241,27 +221,46 @@ def request_labels(schema: DatasetSchema, request: ShardRequest) -> Tensor:
     return y.repeat_interleave(torch.tensor(list(request.counts.values()), dtype=torch.int64))
 
 
+class Drawn(NamedTuple):
+    """Rows of a shard as the model drew them, on the CPU: ``x`` (B, *shape), ``y`` (B,) and the ids of the real rows
+    that each was drawn from, null where there are none.
+    """
+
+    x: Tensor
+    y: Tensor
+    parents: pa.Array | None
+
+
 def drawn_batches(
-    model: GenerativeModel, labels: Tensor, request: ShardRequest, section: GenerateSection, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows of a shard as tensors on the CPU with their ``y``, in batches of one size.
+    model: GenerativeModel,
+    labels: Tensor,
+    request: ShardRequest,
+    section: GenerateSection,
+    seed: int,
+    operator: str = "prior",
+    exemplars: Exemplars | None = None,
+) -> Iterator[Drawn]:
+    """The rows of a shard in batches of one size, drawn by ``operator`` from ``exemplars``, where it has parents.
 
     The last batch is filled up with its last label and cut. Each has its own generator, and the noise has the shape of
     the batch, so that a row follows from its place and label alone.
 
     Raises:
+        InputError: the model does not offer the operator.
         AugmentError: a batch does not fit into memory.
     """
-    draw = draw_function(model, section)
+    draw = draw_function(model, operator, section.temperature)
     device = next(model.parameters()).device
     for number, first in enumerate(range(0, len(labels), section.batch_size)):
         own = labels[first : first + section.batch_size]
         padded = torch.cat([own, own[-1:].expand(section.batch_size - len(own))])
         batch_seed = derive_seed(seed, "generate", request.round, request.shard, number)
         generator = torch.Generator(device=device).manual_seed(batch_seed)
+        picked = exemplars.pick(padded.numpy(), request.first_index + first) if exemplars is not None else []
         try:
             with torch.inference_mode():
-                drawn = draw(padded.to(device), generator)
+                parents = exemplars.tensors(picked, device) if exemplars is not None else []
+                x = draw(padded.to(device), parents, generator)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -269,7 +268,7 @@ def drawn_batches(
                 f"memory ran out drawing {section.batch_size} rows at once on {device}; set a smaller "
                 "generate.batch_size."
             ) from None
-        yield drawn[: len(own)].float().cpu(), own
+        yield Drawn(x[: len(own)].float().cpu(), own, parent_ids(picked, len(own)) if picked else None)
 
 
 def decoded(codec: Codec, drawn: Tensor, y: Tensor, schema: DatasetSchema) -> pa.RecordBatch:
@@ -286,62 +285,3 @@ def decoded(codec: Codec, drawn: Tensor, y: Tensor, schema: DatasetSchema) -> pa
     names = {column.name for column in schema.features}
     columns = [rows.column(n).take(kept) if n in names else rows.column(n) for n in rows.schema.names]
     return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
-
-
-class Origin(NamedTuple):
-    """Where the rows of a shard come from: 12 hex digits of the model, the request, and the shard's seed."""
-
-    generator_id: str
-    request: ShardRequest
-    seed: int
-
-
-def with_origin(batch: pa.RecordBatch, schema: DatasetSchema, origin: Origin, first_row: int) -> pa.RecordBatch:
-    """Decoded rows with the columns that say where each comes from; ``first_row`` is the first one's in the shard."""
-    rows = batch.num_rows
-    first = origin.request.first_index + first_row
-    indices = range(first, first + rows)
-    prefix = f"syn-{origin.generator_id}-{origin.request.round}"
-    added = [
-        pa.array([f"{prefix}-{index}" for index in indices], pa.string()),
-        pa.repeat(pa.scalar(origin.generator_id, pa.string()), rows),
-        pa.repeat(pa.scalar(origin.seed, pa.int64()), rows),
-        pa.array(indices, pa.int64()),
-        pa.nulls(rows, pa.list_(pa.string())),
-        content_hashes(batch, schema),
-    ]
-    return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=shard_schema(schema))
-
-
-def shard_schema(schema: DatasetSchema) -> pa.Schema:
-    """The columns of a shard: the data's own, then :data:`ADDED_COLUMNS`."""
-    return pa.schema([*schema.arrow_schema, *ADDED_COLUMNS])
-
-
-class ShardWriter:
-    """A Parquet file written a row group at a time, so that memory holds at most one."""
-
-    def __init__(self, path: Path, schema: DatasetSchema) -> None:
-        self.rows = 0
-        self._writer = pq.ParquetWriter(path, shard_schema(schema), compression="zstd")
-        self._held: list[pa.RecordBatch] = []
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._held:
-            self._writer.write_table(pa.Table.from_batches(self._held))
-        self._writer.close()
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows; they reach the file when a row group is full, or weighs much."""
-        self.rows += batch.num_rows
-        self._held.append(batch)
-        rows = sum(held.num_rows for held in self._held)
-        large = sum(held.nbytes for held in self._held) >= ROW_GROUP_BYTES
-        if rows >= ROW_GROUP_ROWS or large:
-            table = pa.Table.from_batches(self._held)
-            full = rows if large else rows - rows % ROW_GROUP_ROWS
-            self._writer.write_table(table.slice(0, full), row_group_size=ROW_GROUP_ROWS)
-            self._held = table.slice(full).to_batches()

@@ -105,6 +105,9 @@ def plan(
 def models(json: Json = False) -> None:
     """List the generative models: what each accepts and offers, and what drawing costs."""
     _show(listing.model_rows(), json)
+    if not json:
+        for sentence in listing.refused_forms():
+            print(sentence)
 
 
 @app.command()

@@ -29,6 +29,18 @@ def model_rows() -> Rows:
     ]
 
 
+def refused_forms() -> list[str]:
+    """A sentence for each model that does not take both tables and images, with the reason."""
+    from augment.config import MODELS
+
+    names = {"vector": "tables", "grid": "images"}
+    return [
+        f"{kind} takes {' and '.join(names[form] for form in sorted(model.accepts))} alone: {model.refuses}."
+        for kind, model in MODELS.items()
+        if model.refuses
+    ]
+
+
 def source_rows() -> Rows:
     """The kinds of sources that rows are read from."""
     from augment.config import SOURCES
@@ -37,12 +49,14 @@ def source_rows() -> Rows:
 
 
 def check_rows() -> Rows:
-    """The gates that there are checks for, in their order, and which cannot be left out."""
+    """The gates that there are checks for, in their order: which run by default, and which cannot be left out."""
     from augment.config import CHECKS
-    from augment.gates import GATES
+    from augment.gates import place_of
 
-    ordered = sorted(CHECKS.items(), key=lambda item: GATES.index(item[0]) if item[0] in GATES else len(GATES))
-    return [{"kind": kind, "mandatory": check.mandatory, "summary": check.summary} for kind, check in ordered]
+    return [
+        {"kind": kind, "default": check.default_on, "mandatory": check.mandatory, "summary": check.summary}
+        for kind, check in sorted(CHECKS.items(), key=lambda item: place_of(item[0]))
+    ]
 
 
 def dataset_rows(datasets: Iterable[DatasetSummary]) -> Rows:

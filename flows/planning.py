@@ -25,6 +25,7 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     from augment.encoding import encode
     from augment.generation import default_shard_rows
     from augment.ingest import ingest
+    from augment.operators import OPERATORS, chosen_operator
     from augment.plan import describe_plan
     from augment.training import check_model, training_choices
 
@@ -34,6 +35,7 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     spec = Codec.load(store.path(encode(real, config.seed, store)) / "codec.json").spec
     parameters = check_model(config.model, spec)
     choices = training_choices(config.model, config.train)
+    operator = chosen_operator(config.model, config.generate.operator)
     return {
         "name": config.name,
         "store": config.store,
@@ -45,6 +47,13 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
             "parameters": parameters,
             "device": config.train.device,
             **choices.model_dump(mode="json"),
+        },
+        "drawing": {
+            "operator": operator,
+            "parents": OPERATORS[operator].parents,
+            "sentence": OPERATORS[operator].sentence,
+            "offered": list(config.model.offered()),
+            "evaluations_per_sample": config.model.evaluations(),
         },
         "cost": {
             "steps": choices.steps,
@@ -61,7 +70,7 @@ def cost_of_drawing(config: RunConfig, shard_rows: int, classes: list[dict[str, 
     rows = sum(row["synthetic"] for row in classes)
     return {
         "rows_drawn": rows,
-        "evaluations": rows * type(config.model).evaluations_per_sample,
+        "evaluations": rows * config.model.evaluations(),
         "shards": math.ceil(rows / shard_rows),
     }
 
@@ -85,6 +94,9 @@ def print_plan(described: dict[str, Any]) -> None:
     print(f"training  {model['steps']:,} steps of {model['batch_size']:,} rows, {cost['rows_trained_on']:,} in all")
     drawing = f"{cost['rows_drawn']:,} rows, {cost['evaluations']:,} evaluations of the model"
     print(f"drawing   {drawing}, {cost['shards']:,} {'shard' if cost['shards'] == 1 else 'shards'}")
+    how = described["drawing"]
+    others = [name for name in how["offered"] if name != how["operator"]]
+    print(f"operator  {how['operator']}: {how['sentence']}" + (f"; also {', '.join(others)}" if others else ""))
     weights, drawn, published = (size(cost[f"{name}_bytes"]) for name in ("weights", "drawn", "published"))
     print(f"size      weights {weights}, drawn rows about {drawn}, published about {published}")
     print(f"store     {described['store']}")

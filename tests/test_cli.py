@@ -188,6 +188,7 @@ def test_the_plan_says_what_it_costs_for_a_person_too(tmp_path: Path) -> None:
     bytes_ = r"[\d.]+ [kM]B"
     assert re.search(rf"^size +weights {bytes_}, drawn rows about {bytes_}, published about {bytes_}$", said, re.M)
     assert re.search(r"^drawing +\d+ rows, \d+ evaluations of the model, \d+ shards$", said, re.M)
+    assert re.search(r"^operator +prior: each row is drawn from its label alone", said, re.M)
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (999, "999 B"), (999_600, "1 MB"), (2_500_000_000, "2.5 GB")])

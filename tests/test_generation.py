@@ -6,15 +6,16 @@ import json
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from _trees import SCHEMA, make_real
 from torch import Tensor
 
 from augment import generation
 from augment._hashing import content_hashes
+from augment._shards import ShardWriter, shard_schema
 from augment.config import GenerateSection, TrainSection
 from augment.errors import InputError, StoreError, TrainingError
 from augment.generation import (
@@ -28,7 +29,6 @@ from augment.generation import (
     shard_key,
     shard_requests,
 )
-from augment.schema import ColumnSchema, DatasetSchema
 from augment.store import ArtifactRef, Store
 from augment.training import train, train_key
 from models._contract import GenerativeModel, Span, TensorSpec
@@ -37,43 +37,7 @@ from models.vae import VaeConfig
 TINY = VaeConfig(latent=2, width=8)
 SECTION = GenerateSection(batch_size=16, device="cpu")
 SETTINGS = TrainSection(steps=12, batch_size=16, device="cpu")
-SCHEMA = DatasetSchema(
-    columns=(
-        ColumnSchema(name="length", kind="numeric", type="float64", reason="declared", decimals=1),
-        ColumnSchema(name="shade", kind="categorical", type="string", reason="declared"),
-        ColumnSchema(name="note", kind="ignore", type="string", reason="declared"),
-        ColumnSchema(name="kind", kind="categorical", type="string", reason="label"),
-    ),
-    label="kind",
-    classes=("ash", "beech", "cedar"),
-)
 WANTED = {"ash": 21, "beech": 3, "cedar": 40}
-
-
-def make_real(store: Store, rows: int = 40) -> ArtifactRef:
-    """A `real` artifact of trees."""
-    generator = np.random.default_rng(0)
-    kinds = generator.choice(list(SCHEMA.classes), rows)
-    table = pa.table(
-        {
-            "length": np.round(generator.normal(10, 2, rows), 1),
-            "shade": pa.array([None if i % 7 == 0 else "dark" if i % 2 else "light" for i in range(rows)]),
-            "note": [f"note {i}" for i in range(rows)],
-            "kind": kinds,
-        },
-        schema=SCHEMA.arrow_schema,
-    )
-    batch = table.combine_chunks().to_batches()[0]
-    table = table.append_column("source_row_id", pa.array(range(rows)))
-    table = table.append_column("content_hash", content_hashes(batch, SCHEMA))
-
-    def fill(folder: Path) -> None:
-        for part in ("train", "validation", "test"):
-            pq.write_table(table, folder / f"{part}.parquet")
-        SCHEMA.save(folder / "schema.json")
-        (folder / "ingest.json").write_text(json.dumps({"train_rows_sha256": "f" * 64}))
-
-    return store.write("ingest", "trees", fill)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +117,7 @@ def test_a_shard_says_where_each_row_comes_from(store: Store, model: ArtifactRef
         "shard": 0,
         "rows": 25,
         "counts": {"ash": 21, "beech": 3, "cedar": 1},
+        "operator": "prior",
         "batch_size": 16,
         "seed": table["gen_seed"][0].as_py(),
         "device": "cpu",
@@ -178,7 +143,7 @@ def test_shards_rounds_and_batches_of_the_same_classes_have_noise_of_their_own(
     for number, shard in ((0, 0), (0, 1), (1, 0)):
         request = ShardRequest(round=number, shard=shard, first_index=0, counts={"ash": 16})
         batches = drawn_batches(network, torch.zeros(16, dtype=torch.int64), request, section, 7)
-        seen += [tuple(x[:, 0].tolist()) for x, _ in batches]
+        seen += [tuple(drawn.x[:, 0].tolist()) for drawn in batches]
     assert len(set(seen)) == 6
 
 
@@ -267,7 +232,7 @@ def test_a_row_depends_on_its_place_and_label_and_not_on_its_batch_mates(store: 
     other[::2] = 2
 
     def drawn(labels: Tensor) -> Tensor:
-        return torch.cat([x for x, _ in drawn_batches(network, labels, request, SECTION, 7)])
+        return torch.cat([drawn.x for drawn in drawn_batches(network, labels, request, SECTION, 7)])
 
     # the last batch is shorter, filled up and cut: its rows are those of a longer shard
     assert torch.equal(drawn(one)[1::2], drawn(other)[1::2])
@@ -338,8 +303,8 @@ def test_the_size_of_a_shard_follows_the_size_of_a_row() -> None:
 
 
 def test_a_large_shard_has_row_groups_of_at_most_ten_thousand_rows(tmp_path: Path) -> None:
-    with generation.ShardWriter(tmp_path / "s.parquet", SCHEMA) as writer:
-        schema = generation.shard_schema(SCHEMA)
+    with ShardWriter(tmp_path / "s.parquet", SCHEMA) as writer:
+        schema = shard_schema(SCHEMA)
         batch = pa.RecordBatch.from_arrays([pa.nulls(4000, field.type) for field in schema], schema=schema)
         for _ in range(6):
             writer.write(batch)
@@ -360,10 +325,19 @@ def test_training_leaves_a_whole_artifact(store: Store, real: ArtifactRef, model
     assert record["real"] == real.model_dump()
     assert record["encode"]["stage"] == "encode"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["identity"] == ["codec.json", "weights.safetensors"]
+    assert manifest["identity"] == ["codec.json", "settings.json", "weights.safetensors"]
     assert [p.name for p in sorted((folder / "checkpoints").iterdir())] == ["step-000012"]
     assert (folder / "metrics.jsonl").exists()
     assert "finished step 12" in (folder / "train.log").read_text()
+
+
+def test_settings_that_only_drawing_reads_make_another_generator(
+    store: Store, real: ArtifactRef, model: ArtifactRef
+) -> None:
+    wider = train(real, TINY.model_copy(update={"spread": 3.0}), SETTINGS, 7, store)
+    weights = [(store.path(ref) / "weights.safetensors").read_bytes() for ref in (model, wider)]
+    assert weights[0] == weights[1]
+    assert shards(store, model, real, [0]) != shards(store, wider, real, [0])
 
 
 def test_the_key_of_a_model_follows_the_version_of_torch(real: ArtifactRef, monkeypatch: pytest.MonkeyPatch) -> None:

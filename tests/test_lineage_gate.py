@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from _judged_sets import TABLE, Trial, failed, model_artifact, real_artifact, table_rows
+from _judged_sets import TABLE, Trial, failed, model_artifact, real_artifact, replaced, table_rows
 
 from augment import validation
 from augment.gates import load_gates
@@ -64,6 +65,54 @@ def test_a_training_row_that_is_also_a_test_row_fails_lineage(tmp_path: Path) ->
     gates = Trial.of(tmp_path, TABLE, parts).gates(drawn(60))
     assert "2 training rows have the same content as a validation or test row" in gates["lineage"].sentence
     assert failed(gates) == ["lineage"]
+
+
+def with_parents(trial: Trial, parents: list[list[str] | None], turn: int = 0) -> ArtifactRef:
+    """A shard of two apples and two pears that name these parents; apples are training rows 0 to 149, pears to 299."""
+    ref = trial.shard(pa.concat_tables([drawn().slice(0, 2), drawn().slice(150, 2)]), turn=turn, first=100 * turn)
+    path = trial.store.path(ref) / "shard.parquet"
+    pq.write_table(replaced(pq.read_table(path), "parent_ids", parents), path)
+    return ref
+
+
+@pytest.mark.parametrize(
+    ("parents", "foreign"),
+    [
+        ([["real-0"], ["real-149", "real-1"], ["real-150"], ["real-299"]], 0),
+        ([["real-0"], None, None, None], 0),
+        ([["real-150"], None, ["real-149"], None], 2),  # rows of the other class
+        ([["real-1", "real-150"], None, None, None], 1),
+        ([["real-300"], ["real-340"], ["real-399"], None], 3),  # validation and test rows
+        ([["real-400"], ["real--1"], ["syn-0"], ["150"]], 4),
+        ([[], [None], ["real-99999999999999999999"], ["real-150 "]], 4),
+    ],
+)
+def test_every_parent_is_a_training_row_of_the_rows_own_class(
+    tables: Trial, parents: list[list[str] | None], foreign: int
+) -> None:
+    gates = {r.gate: r for r in load_gates(tables.audit([with_parents(tables, parents)]) / "gates.json")}
+    said = f"rows with a parent that is no training row of their class: {foreign}"
+    assert (gates["lineage"].passed, said in gates["lineage"].sentence) == (foreign == 0, foreign > 0)
+
+
+def test_parents_of_rows_that_were_drawn_again_count_too(tables: Trial) -> None:
+    shards = [
+        with_parents(tables, [["real-0"], None, None, None]),
+        with_parents(tables, [["real-310"], *[None] * 3], 1),
+    ]
+    gates = {r.gate: r for r in load_gates(tables.audit(shards) / "gates.json")}
+    assert "no training row of their class: 1" in gates["lineage"].sentence
+
+
+def test_parents_need_no_class_where_the_data_have_none(tmp_path: Path) -> None:
+    schema = TABLE.model_copy(update={"label": None, "classes": (), "columns": TABLE.columns[:-1]})
+    parts = {part: table_rows(60, seed).select(schema.arrow_schema.names) for part, seed in _PARTS}
+    trial = Trial.of(tmp_path, schema, parts)
+    ref = trial.shard(drawn(2).select(schema.arrow_schema.names))
+    path = trial.store.path(ref) / "shard.parquet"
+    pq.write_table(replaced(pq.read_table(path), "parent_ids", [["real-59"], ["real-60"]]), path)
+    gates = {r.gate: r for r in load_gates(trial.audit([ref], {"": 2}) / "gates.json")}
+    assert "no training row of their class: 1" in gates["lineage"].sentence
 
 
 def again(store: Store, ref: ArtifactRef) -> ArtifactRef:

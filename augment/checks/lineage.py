@@ -8,11 +8,28 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from augment.checks._contract import Check, Evidence, Figures, Finding, Learned, bounded
+from augment._layout import ID_PREFIX
+from augment.checks._contract import (
+    Check,
+    Evidence,
+    Figures,
+    Finding,
+    Flags,
+    Learned,
+    RowFigures,
+    Shard,
+    bounded,
+)
 from augment.checks._hashes import contained, save_sorted
 from augment.checks._real import HELD_OUT, RealRows
+from augment.schema import DatasetSchema, class_indices
 from augment.store import ArtifactRef
+
+FOREIGN = "lineage.foreign_parent"
 
 
 class Lineage(Check):
@@ -28,14 +45,19 @@ class Lineage(Check):
     stops: ClassVar[bool] = True
 
     def learn(self, real: RealRows, folder: Path) -> Figures:
-        """How many training rows have the content of a held-out row."""
+        """How many training rows have the content of a held-out row; the training rows' ids in order, their classes."""
         ordered = folder / "held_out.npy"
         save_sorted(ordered, real.hashes(*HELD_OUT), real.num_rows(*HELD_OUT))
         held_out = np.load(ordered, mmap_mode="r")
         shared = sum(int(contained(hashes, held_out).sum()) for hashes in real.hashes("train"))
         del held_out
         ordered.unlink()
+        _save_rows(real, folder)
         return {"train_rows_held_out": shared}
+
+    def rows(self, shard: Shard, learned: Learned) -> RowFigures:
+        """Which rows name a parent that is no training row of their own class."""
+        return RowFigures({FOREIGN: _foreign_parents(shard.table, shard.schema, learned)})
 
     def find(self, evidence: Evidence, learned: Learned) -> Finding:
         """The number of broken links from the synthetic rows back to the training rows; none is allowed."""
@@ -73,8 +95,50 @@ class Lineage(Check):
         others = {name for record in evidence.records for name in record.generator_ids} - {expected}
         if others:
             yield f"rows name another generator ({', '.join(sorted(others)[:3])}) than {expected}"
+        foreign = sum(map(_count_foreign, evidence.judged_paths))
+        if foreign:
+            yield f"rows with a parent that is no training row of their class: {foreign:,}"
 
 
 def _content(ref: ArtifactRef) -> tuple[str, str]:
     """What tells one artifact's content from another's."""
     return ref.stage, ref.sha256
+
+
+def _save_rows(real: RealRows, folder: Path) -> None:
+    """Write the source row ids of the training rows in ascending order, and the class of each."""
+    schema = real.schema
+    ids, classes = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
+    for batch in real.batches(
+        "train", columns=["source_row_id", *([schema.label] if schema.label is not None else [])]
+    ):
+        ids.append(batch.column("source_row_id").to_numpy())
+        labels = batch.column(schema.label) if schema.label is not None else None
+        classes.append(class_indices(labels, schema, batch.num_rows).astype(np.int32))
+    unordered = np.concatenate(ids)
+    order = np.argsort(unordered, kind="stable")
+    np.save(folder / "train_ids.npy", unordered[order])
+    np.save(folder / "train_classes.npy", np.concatenate(classes)[order])
+
+
+def _count_foreign(judged: Path) -> int:
+    """How many rows of a judged shard name a parent that is no training row of their class."""
+    with pq.ParquetFile(judged / "features.parquet") as file:
+        return sum(batch.column(0).true_count for batch in file.iter_batches(columns=[FOREIGN]))
+
+
+def _foreign_parents(table: pa.Table, schema: DatasetSchema, learned: Learned) -> Flags:
+    """Which rows have an empty list of parents, or one whose id is not that of a training row of the row's class."""
+    named = table["parent_ids"].combine_chunks()
+    foreign: Flags = pc.fill_null(pc.equal(pc.list_value_length(named), 0), False).to_numpy(zero_copy_only=False).copy()
+    rows = pc.list_parent_indices(named).to_numpy()
+    if not len(rows):
+        return foreign
+    digits = pc.extract_regex(pc.list_flatten(named), f"^{ID_PREFIX[False]}(?P<id>[0-9]{{1,18}})$").field("id")
+    ids = pc.fill_null(pc.cast(pc.if_else(pc.equal(digits, ""), None, digits), pa.int64()), -1).to_numpy()
+    known, classes = learned.array("train_ids"), learned.array("train_classes")
+    labels = table[schema.label].combine_chunks() if schema.label is not None else None
+    own = class_indices(labels, schema, len(table))[rows]
+    places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    foreign[rows[(known[places] != ids) | (classes[places] != own)]] = True
+    return foreign

@@ -10,6 +10,7 @@ from typing import Any
 from augment._layout import CARD, CONFIGS, PARTS, PICTURE, REPORT, SPLITS, Part
 from augment._manifest import Manifest
 from augment.gates import WORTH_NOT_MEASURED, GateResult, judged, not_judged
+from augment.operators import OPERATORS
 
 REAL, SYNTHETIC, VALIDATION, TEST = PARTS
 
@@ -111,14 +112,23 @@ def _synthetic(manifest: Manifest) -> str:
     lineage = manifest.lineage
     model = lineage.get("model") or {}
     weights = (lineage.get("weights_sha256") or "unknown")[:12]
-    operator = (lineage.get("config") or {}).get("generate", {}).get("operator", "prior")
+    operator = lineage.get("operator") or "unknown"
     return f"""## What is synthetic
 
 The rows in `data/synthetic/` were drawn from a generative model (kind `{model.get("kind", "unknown")}`, operator
-`{operator}`, weights `{weights}`) that was trained on the rows in `data/real/` alone. They are marked five ways: the
-folder, the configuration's name, the column `is_synthetic`, `sample_id` beginning with `syn-`, and `aug.is_synthetic`
-in the Parquet metadata. Rows for validation and test are always real; neither the generator nor any limit of the gates
-saw the test rows."""
+`{operator}`, weights `{weights}`) that was trained on the rows in `data/real/` alone.{_parents(operator)}
+They are marked five ways: the folder, the configuration's name, the column `is_synthetic`, `sample_id` beginning with
+`syn-`, and `aug.is_synthetic` in the Parquet metadata. Rows for validation and test are always real; neither the
+generator nor any limit of the gates saw the test rows."""
+
+
+def _parents(operator: str) -> str:
+    """What rows are drawn from, where they are drawn from real ones."""
+    known = OPERATORS.get(operator)
+    if known is None or not known.parents:
+        return ""
+    named = "both are" if known.parents > 1 else "it is"
+    return f" {known.sentence.capitalize()}; {named} in `parent_ids`."
 
 
 def _counts(manifest: Manifest) -> str:

@@ -33,6 +33,7 @@ PROVENANCE = {
     "gen_index": pa.int64(),
     "content_hash": pa.string(),
 }
+PARENTS = {"parent_ids": pa.list_(pa.string())}  # null where a row has none
 REJECT_FIELDS = (
     pa.field("reject_gate", pa.string()),
     pa.field("reject_reason", pa.string()),
@@ -109,7 +110,7 @@ def rejects_schema(schema: DatasetSchema) -> pa.Schema:
 
 def _malformed(table: pa.Table, schema: DatasetSchema, info: Mapping[str, Any]) -> list[str]:
     """What is wrong with the table as a whole: columns, types, provenance, number of rows."""
-    wanted = {field.name: field.type for field in schema.arrow_schema} | PROVENANCE
+    wanted = {field.name: field.type for field in schema.arrow_schema} | PROVENANCE | PARENTS
     present = {field.name: field.type for field in table.schema}
     wrong = [f"the column '{name}' is missing" for name in wanted if name not in present]
     wrong += [
@@ -124,7 +125,7 @@ def _malformed(table: pa.Table, schema: DatasetSchema, info: Mapping[str, Any]) 
 
 
 def _no_provenance() -> dict[str, pa.Array]:
-    return {name: pa.array([], kind) for name, kind in PROVENANCE.items()}
+    return {name: pa.array([], kind) for name, kind in (PROVENANCE | PARENTS).items()}
 
 
 def _content(table: pa.Table, schema: DatasetSchema, sound: Flags) -> NDArray[np.bytes_]:
