@@ -51,6 +51,11 @@ def profile(
     return pd.DataFrame(measures, index=pd.RangeIndex(rows.num_rows)), faults
 
 
+def names(rows: pa.RecordBatch | pa.Table, schema: DatasetSchema) -> dict[str, pa.Array]:
+    """What can be counted of each feature column, by its name: texts, null where a value is missing."""
+    return {column.name: profile_of(column).names(_whole(rows.column(column.name))) for column in schema.features}
+
+
 def resolutions(rows: pa.RecordBatch | pa.Table, schema: DatasetSchema) -> dict[str, float]:
     """The step of the grid on which each feature of :func:`profile` lives; a feature without one is absent."""
     return {

@@ -13,8 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from _judged_sets import Trial, replaced, table_rows
 
 from augment._images import encode_png
+from augment.checks.posterior_predictive import PosteriorPredictive
+from augment.critique import LATENTS_FILE, TRAVERSALS_FILE, Latent, LatentRecord
 from augment.gates import NO_CHECK, WORTH_NOT_MEASURED, GateResult, with_all_gates
 from augment.report import gate_table_markdown, summary_markdown, write_report
 from augment.report.distances import kolmogorov_smirnov, total_variation
@@ -130,12 +133,16 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_the_page_refers_to_nothing_outside_itself(image_version: Path) -> None:
-    page = Page(report(image_version, IMAGE_SCHEMA, IMAGE_COUNTS))
+def assert_nothing_from_outside(text: str) -> None:
+    page = Page(text)
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "data", "action", "xlink:href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
     assert not {"script", "iframe", "object", "embed", "form"} & {tag for tag, _ in page.tags}
+
+
+def test_the_page_refers_to_nothing_outside_itself(image_version: Path) -> None:
+    assert_nothing_from_outside(report(image_version, IMAGE_SCHEMA, IMAGE_COUNTS))
     style = (image_version / "report" / "index.html").read_text()
     assert "url(" not in style
     assert "@import" not in style
@@ -407,3 +414,84 @@ def test_the_page_opens_in_a_browser_without_complaint(table_version: Path, tmp_
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr, done.stderr
     assert '<main id="main">' in done.stdout
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The metrics of an audit whose pears are too large, and which has too few apples to judge."""
+    trial = Trial.of_tables(tmp_path_factory.mktemp("audit"))
+    drawn = table_rows(160, 50, synthetic=True).slice(75)
+    shifted = replaced(drawn, "size", [None if v is None else v + 0.8 for v in drawn["size"].to_pylist()])
+    check = PosteriorPredictive(replicates=200)
+    return trial.audit([trial.shard(shifted)], checks=[check]) / "metrics.json"
+
+
+def test_surprises_are_drawn_most_surprising_first(table_version: Path, audit: Path) -> None:
+    details = json.loads(audit.read_text())["details"]["posterior_predictive"]
+    page = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, audit_metrics_path=audit)
+    assert_nothing_from_outside(page)
+    section = page[page.index('<section id="critique">') : page.index('<section id="rejects">')]
+    assert '<a href="#critique">' in page
+    titles = re.findall(r'<figure class="panel surprise">\s*<figcaption><span class="title">(.*?)</span>', section)
+    assert titles == [pair["discrepancy"] for pair in details["most_surprising"][: len(titles)]]
+    assert titles[0] == "mean of size"
+    assert "Not judged, for want of rows: apple." in section
+    lines = [float(x) for x in re.findall(r'class="observed" d="M([-\d.e]+),2', section)]
+    bars = re.findall(r'class="sets" d="M([-\d.e]+),.*?H([-\d.e]+)V', section)
+    assert len(lines) == len(bars) == len(titles)
+    assert all(0 <= x <= 320 for x in lines)
+    assert float(bars[0][0]) > lines[0]  # pears are smaller in the real rows than in any replicated set
+    assert section.count("<tr>") - 1 == details["discrepancies"]
+
+
+def test_a_page_without_the_check_or_latents_does_not_mention_them(table_version: Path) -> None:
+    none = table_version / "metrics.json"
+    none.write_text("{}")
+    page = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, audit_metrics_path=none, latents_path=none.with_name("no"))
+    assert 'id="critique"' not in page
+    assert 'id="latents"' not in page
+    assert "latents" not in json.loads((table_version / "report" / "metrics.json").read_text())
+
+
+def latents_beside(folder: Path, rows: pa.Table, schema: DatasetSchema, classes: list[str]) -> Path:
+    """The files that training leaves: two of three latents moved in each class, three positions each."""
+    pq.write_table(rows.slice(0, 6 * len(classes)).select(schema.arrow_schema.names), folder / TRAVERSALS_FILE)
+    found = [Latent(index=i, variance=v, within_classes=v / 2) for i, v in ((2, 0.9), (0, 0.5), (1, 0.001))]
+    record = LatentRecord(
+        rows=99, latents=3, active=2, active_within_classes=2, most_active=found, classes=classes, shown=[2, 0],
+        positions=[-2.0, 0.0, 2.0],
+    )  # fmt: skip
+    (folder / LATENTS_FILE).write_text(record.model_dump_json())
+    return folder / LATENTS_FILE
+
+
+def test_latents_of_images_are_strips_of_pictures(image_version: Path, tmp_path: Path) -> None:
+    path = latents_beside(tmp_path, images(6, 3), IMAGE_SCHEMA, [HOSTILE, "cat"])
+    page = report(image_version, IMAGE_SCHEMA, IMAGE_COUNTS, latents_path=path)
+    assert_nothing_from_outside(page)
+    section = page[page.index('<section id="latents">') : page.index('<section id="lineage">')]
+    assert "2 of 3 latents are active" in section
+    assert "z2 (variance 0.45)" in section
+    assert section.count('<div class="strip"') == 4
+    assert section.count("<img ") == 12
+    assert section.count('class="within"') == 3
+    assert HOSTILE not in section
+    assert "Class cat" in section
+    assert json.loads((image_version / "report" / "metrics.json").read_text())["latents"]["active"] == 2
+
+
+def test_latents_of_tables_are_lines_and_names(table_version: Path, tmp_path: Path) -> None:
+    path = latents_beside(tmp_path, rows(6, 6, 3), TABLE_SCHEMA, ["0", "1"])
+    page = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, latents_path=path)
+    assert_nothing_from_outside(page)
+    section = page[page.index('<section id="latents">') : page.index('<section id="lineage">')]
+    assert section.count('<div class="plot small">') == 2 * 2  # two classes, two columns of numbers
+    assert section.count('<div class="runs">') == 2 * 2 * 2  # and two of names, a row for each latent
+    assert HOSTILE not in section
+
+
+def test_the_critique_is_the_same_bytes_each_time(table_version: Path, audit: Path, tmp_path: Path) -> None:
+    path = latents_beside(tmp_path, rows(6, 6, 3), TABLE_SCHEMA, ["0", "1"])
+    changed = {"audit_metrics_path": audit, "latents_path": path}
+    pages = [report(table_version, TABLE_SCHEMA, TABLE_COUNTS, **changed) for _ in range(2)]
+    assert pages[0] == pages[1]

@@ -201,7 +201,8 @@ class Finding:
 
     ``metrics`` become columns ``<gate>.<name>`` of the one-row table of the set, ``class_metrics`` of the table of
     classes (values in the order of ``Evidence.wanted``); the expectations judge them. ``applies`` is false where
-    there is nothing to measure; the sentence then says why.
+    there is nothing to measure; the sentence then says why. ``details`` are JSON values that decide nothing: what a
+    report draws of the check.
     """
 
     sentence: str
@@ -213,6 +214,7 @@ class Finding:
     set_expectations: Sequence[Expect] = ()
     class_expectations: Sequence[Expect] = ()
     applies: bool = True
+    details: Figures = field(default_factory=dict)
 
 
 class Check(BaseModel, ABC):
@@ -225,12 +227,18 @@ class Check(BaseModel, ABC):
 
     summary: ClassVar[str]  # one line for `augment checks`
     mandatory: ClassVar[bool] = False
+    default_on: ClassVar[bool] = True  # false: only where the run file lists it, and nowhere mentioned else
     severity: ClassVar[Severity] = "critical"
     stops: ClassVar[bool] = False  # when it fails, the figures of the later gates mean nothing
     at_publication: ClassVar[bool] = False  # judged on the staged folder, not when the shards are concluded
 
     kind: str
     enabled: bool = Field(True, description="False leaves the gate out; some cannot be left out.")
+
+    @property
+    def graded(self) -> Severity:
+        """What a failure with these settings is."""
+        return self.severity
 
     @model_validator(mode="after")
     def _mandatory_stays(self) -> Check:

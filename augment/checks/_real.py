@@ -40,7 +40,7 @@ class RealRows:
         self.path = path
         self.schema = schema
         self._seed = seed
-        self._measure = measure
+        self.measure = measure
 
     def num_rows(self, *parts: Part) -> int:
         """Rows of the parts together."""
@@ -79,6 +79,28 @@ class RealRows:
         """The features of at most 20,000 validation rows, a seeded choice."""
         return self._features("validation")
 
+    def few_of_each_class(self, limit: int, part: Part) -> Iterator[pa.RecordBatch]:
+        """The rows of a seeded choice of at most ``limit`` of each class, in their order."""
+        draw = numpy_generator(self._seed, "reference", "few", part)
+        kept: dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]] = {}
+        start = 0
+        for names in self.classes(part):
+            keys, places = draw.random(len(names)), np.arange(start, start + len(names))
+            for name in np.unique(names):
+                here = names == name
+                before = kept.get(name, (np.empty(0), np.empty(0, np.int64)))
+                found = [np.concatenate(pair) for pair in zip(before, (keys[here], places[here]), strict=True)]
+                smallest = np.argsort(found[0])[:limit]
+                kept[name] = (found[0][smallest], found[1][smallest])
+            start += len(names)
+        chosen = np.sort(np.concatenate([places for _, places in kept.values()] or [np.empty(0, np.int64)]))
+        start = 0
+        for batch in self.batches(part, columns=self.schema.arrow_schema.names):
+            here = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
+            if len(here):
+                yield batch.take(pa.array(here))
+            start += batch.num_rows
+
     def _features(self, *parts: Part) -> pd.DataFrame:
         import pandas as pd
 
@@ -92,11 +114,11 @@ class RealRows:
         start = 0
         for batch in self.batches(*parts, columns=columns):
             here = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
-            frames.append(self._measure(batch.take(pa.array(here))))
+            frames.append(self.measure(batch.take(pa.array(here))))
             start += batch.num_rows
         if not frames:
             none = pa.schema([pa.field(c.name, c.arrow_type) for c in self.schema.features])
-            return self._measure(pa.RecordBatch.from_pylist([], schema=none))
+            return self.measure(pa.RecordBatch.from_pylist([], schema=none))
         return pd.concat(frames, ignore_index=True)
 
     def _file(self, part: Part) -> Path:

@@ -36,6 +36,10 @@ class Profile:
         """
         return {}
 
+    def names(self, values: pa.Array) -> pa.Array:
+        """What can be counted of the values, as texts and null where one is missing; here, whether it is there."""
+        return pc.if_else(values.is_valid(), "there", pa.scalar(None, pa.string()))
+
     def learn(self, chunks: Iterable[pa.Array]) -> Traits:
         """What the training rows' values have in common; all values are given, in chunks."""
         return {"nullable": any(chunk.null_count for chunk in chunks)}
@@ -64,6 +68,10 @@ class Numbers(Profile):
 
 class Names(Profile):
     """Categorical and boolean columns: no number says what they look like, but every value must be known."""
+
+    def names(self, values: pa.Array) -> pa.Array:
+        """The categories."""
+        return values.cast(pa.string())
 
     def learn(self, chunks: Iterable[pa.Array]) -> Traits:
         """Whether values are missing, and the categories that occur."""

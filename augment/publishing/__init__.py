@@ -42,6 +42,7 @@ from augment._manifest import (
     version_hex,
 )
 from augment._staging import discard, remove, staging, stale_staging
+from augment.critique import LATENTS_FILE
 from augment.errors import IntegrityError
 from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
 from augment.progress import Progress, silent
@@ -198,6 +199,8 @@ class _Stage:
             counts={n: {**c, "requested": requested.get(n, c["synthetic"])} for n, c in manifest.rows.items()},
             lineage={name: value for name, value in self.lineage.items() if name != "config"},
             metrics_path=self.model / "metrics.jsonl",
+            audit_metrics_path=self.audit / "metrics.json",
+            latents_path=self.model / LATENTS_FILE,
             rejects_path=self.folder / REJECTS,
             config=self.context.config,
             seed=self.context.seed,

@@ -11,6 +11,7 @@ from augment.report.distances import Distance, Missing
 from augment.report.pictures import MEASURED, Tile, draw_images, pixels_of
 from augment.report.poster import Heading, chart_poster, picture_poster
 from augment.report.sampling import Samples
+from augment.report.traversals import Traverse, traverse_images, traverse_names, traverse_numbers
 from augment.report.wording import DASH, number
 from augment.schema import ColumnSchema, class_name
 
@@ -65,12 +66,15 @@ Poster = Callable[[Sequence[Any], Heading], bytes]
 
 
 class Drawing(NamedTuple):
-    """How columns of a kind are shown: a panel from at most ``rows`` rows of a side, a poster, single values."""
+    """How columns of a kind are shown: a panel from at most ``rows`` rows of a side, a poster, single values, and what
+    becomes of a value as latents move.
+    """
 
     panel: Callable[[ColumnSchema, Samples], Panel]
     rows: int
     poster: Poster
     cell: Callable[[Any], Cell]
+    traverse: Traverse
 
 
 def _number_cell(value: Any) -> Cell:
@@ -86,9 +90,9 @@ def _picture_cell(value: Any) -> Cell:
     return Cell("no readable image") if pixels is None else Cell("rejected image", Tile(pixels).data_uri(EXAMPLE_SIDE))
 
 
-PICTURES = Drawing(draw_images, MEASURED, picture_poster, _picture_cell)
-NUMBERS = Drawing(draw_numbers, TABLE_ROWS, chart_poster, _number_cell)
-VALUES = Drawing(draw_values, TABLE_ROWS, chart_poster, _text_cell)
+PICTURES = Drawing(draw_images, MEASURED, picture_poster, _picture_cell, traverse_images)
+NUMBERS = Drawing(draw_numbers, TABLE_ROWS, chart_poster, _number_cell, traverse_numbers)
+VALUES = Drawing(draw_values, TABLE_ROWS, chart_poster, _text_cell, traverse_names)
 
 
 def drawings_of(columns: Iterable[ColumnSchema]) -> dict[str, Drawing]:

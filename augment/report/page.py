@@ -17,6 +17,8 @@ from augment.report.facts import facts_of, run_file
 from augment.report.poster import Heading, chart_poster
 from augment.report.rejects import rejects_of
 from augment.report.sampling import sample_sides
+from augment.report.surprises import chance, surprises_of
+from augment.report.traversals import Latents, latents_of
 from augment.schema import DatasetSchema, class_name
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def write_report(
     lineage: Mapping[str, Any],
     metrics_path: Path | None,
     rejects_path: Path | None,
+    audit_metrics_path: Path | None = None,
+    latents_path: Path | None = None,
     config: Mapping[str, Any],
     seed: int,
     dataset: str,
@@ -44,30 +48,28 @@ def write_report(
     """Write ``report/index.html``, ``report/samples.png`` and ``report/metrics.json`` of a staged version.
 
     ``folder`` holds ``data/real/train-*.parquet``, ``data/synthetic/train-*.parquet`` and ``eval/*.parquet``;
-    ``counts`` are ``{class: {real, requested, synthetic}}``. The same arguments and data give the same bytes, in
-    memory bounded by the rows drawn.
+    ``counts`` are ``{class: {real, requested, synthetic}}``; the paths are those of the model's and the audit's files.
+    The same arguments and data give the same bytes, in memory bounded by the rows drawn.
     """
     counts = _every_class(schema, counts)
     panels = _panels(folder, schema, seed)
-    drawn = _shown(panels)
     verdict = wording.verdict_of(gates, counts)
     report = folder / "report"
     report.mkdir(parents=True, exist_ok=True)
-    (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed), indent=1) + "\n")
-    heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
-    (report / "samples.png").write_bytes(_poster(panels, heading))
+    latents = latents_of(latents_path, schema)
+    (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed, latents), indent=1) + "\n")
+    subtitle = _subtitle(verdict, counts, panels, seed)
+    (report / "samples.png").write_bytes(_poster(panels, Heading(f"{dataset}: real and synthetic", subtitle)))
     text = _template("page.html.j2").render(
         dataset=dataset,
         version=version,
         verdict=verdict,
-        counts=counts,
-        totals=_totals(counts),
-        largest=max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1]),
+        **_bars(counts),
         gates=judged(gates),
         silent=wording.silent_gates(gates),
-        drawn=drawn,
-        hidden=sum(map(len, panels.values())) - sum(map(len, drawn)),
-        measured=_measured(panels),
+        **_comparison(panels),
+        surprises=surprises_of(audit_metrics_path),
+        latents=latents,
         schema=schema,
         rejects=rejects_of(rejects_path, schema, seed),
         curve=training_curve(metrics_path),
@@ -85,6 +87,12 @@ def _every_class(schema: DatasetSchema, counts: Counts) -> Counts:
     names = [class_name(value) for value in schema.classes]
     rest = {name: c for name, c in counts.items() if name not in names}
     return {name: {**none, **counts.get(name, {})} for name in names} | {n: {**none, **c} for n, c in rest.items()}
+
+
+def _bars(counts: Counts) -> dict[str, Any]:
+    """What the page says of the rows of each class; the longest bar is ``largest`` rows long."""
+    largest = max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1])
+    return {"counts": counts, "totals": _totals(counts), "largest": largest}
 
 
 def _totals(counts: Counts) -> dict[str, int]:
@@ -112,6 +120,13 @@ def _shown(panels: Mapping[Drawing, Sequence[Panel]]) -> list[list[Panel]]:
     return [sorted(section, key=_difference)[:PANELS_SHOWN] for section in sections.values()]
 
 
+def _comparison(panels: Mapping[Drawing, Sequence[Panel]]) -> dict[str, Any]:
+    """What the page says of the columns: the panels drawn, how many are not, and all that was measured."""
+    drawn = _shown(panels)
+    hidden = sum(map(len, panels.values())) - sum(map(len, drawn))
+    return {"drawn": drawn, "hidden": hidden, "measured": _measured(panels)}
+
+
 def _poster(panels: Mapping[Drawing, Sequence[Panel]], heading: Heading) -> bytes:
     """The poster of the first drawing that has panels, with those of all drawings that make the same poster."""
     make: Poster = next((drawing.poster for drawing in panels), chart_poster)
@@ -135,7 +150,9 @@ def _measured(panels: Mapping[Drawing, Sequence[Panel]]) -> list[tuple[str, Figu
     return sorted(figures, key=lambda named: -(named[1].distance.value or 0.0))
 
 
-def _metrics(panels: Mapping[Drawing, Sequence[Panel]], counts: Counts, seed: int) -> dict[str, Any]:
+def _metrics(
+    panels: Mapping[Drawing, Sequence[Panel]], counts: Counts, seed: int, latents: Latents | None
+) -> dict[str, Any]:
     """The figures that the page shows, as they are written to ``metrics.json``."""
     columns = [
         {
@@ -151,7 +168,8 @@ def _metrics(panels: Mapping[Drawing, Sequence[Panel]], counts: Counts, seed: in
         for panel in drawn
         for figure in panel.figures
     ]
-    return {"seed": seed, "classes": {name: dict(count) for name, count in counts.items()}, "columns": columns}
+    figures = {"seed": seed, "classes": {name: dict(count) for name, count in counts.items()}, "columns": columns}
+    return figures if latents is None else {**figures, "latents": latents.record.model_dump()}
 
 
 def _subtitle(verdict: wording.Verdict, counts: Counts, panels: Mapping[Drawing, Sequence[Panel]], seed: int) -> str:
@@ -173,7 +191,9 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=wording.number, percent=wording.percent, plural=plural, pystring=json.dumps)
+    environment.filters.update(
+        number=wording.number, percent=wording.percent, chance=chance, plural=plural, pystring=json.dumps
+    )
     environment.globals.update(
         gate_word=wording.gate_word, gate_icons=wording.GATE_ICONS, gate_titles=wording.GATE_TITLES
     )

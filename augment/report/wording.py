@@ -20,6 +20,7 @@ GATE_TITLES = {
     "label_agreement": "Label agreement",
     "marginals": "Marginals",
     "joint": "Joint distribution",
+    "posterior_predictive": "Posterior predictive",
     "coverage": "Coverage",
     "copying": "Copying",
     "shortcut": "Shortcut",

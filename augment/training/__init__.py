@@ -25,6 +25,7 @@ from augment._devices import (
 from augment._lineage import package_versions
 from augment._seeding import derive_seed, torch_generator
 from augment.codec import Codec
+from augment.critique import write_latents
 from augment.encoding import encode, encode_key
 from augment.errors import InputError, TrainingError
 from augment.progress import Progress, silent
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 STAGE = "train"
 WEIGHTS = "weights.safetensors"
 MODEL = "model.json"
+SETTINGS = "settings.json"  # the model's: what weights alone do not tell, as how rows are drawn with them
 CODEC = "codec.json"
 WARMUP_SHARE = 4  # the default warm-up takes at most one step in so many
 CODE = (
@@ -166,7 +168,11 @@ def train(
         seed=seed,
     )
     return store.write(
-        STAGE, key, lambda folder: run.fill(folder, store, progress), identity=(WEIGHTS, CODEC), resumable=True
+        STAGE,
+        key,
+        lambda folder: run.fill(folder, store, progress),
+        identity=(WEIGHTS, CODEC, SETTINGS),
+        resumable=True,
     )
 
 
@@ -213,12 +219,23 @@ class TrainingRun:
         try:
             save_tensors(folder / WEIGHTS, loop.average.tensors)
             (folder / CODEC).write_bytes((source / CODEC).read_bytes())
+            settings = {"model": record["model"], "spec": record["spec"]}
+            (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
             (folder / MODEL).write_text(json.dumps(record, indent=1) + "\n")
+            self._look_at_latents(model, loop, folder, codec, rows)
         except OSError as error:
             raise TrainingError(
                 f"the trained model cannot be written to {folder} ({error.strerror}); make room and run again: "
                 "training goes on from its last checkpoint."
             ) from None
+
+    def _look_at_latents(
+        self, model: GenerativeModel, loop: TrainingLoop, folder: Path, codec: Codec, rows: Rows
+    ) -> None:
+        """Write what the latents of the averaged weights hold, where the model has any."""
+        model.load_state_dict(loop.average.tensors)
+        with cpu_threads(self.choices.threads):
+            write_latents(folder, model.eval(), codec, rows.batch, rows.labels, self.seed)
 
     def _loop(
         self, model: GenerativeModel, rows: Rows, folder: Path, journal: Journal, progress: Progress

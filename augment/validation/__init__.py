@@ -27,7 +27,7 @@ from augment.checks._contract import Check, Evidence, Finding, Judged, Learned, 
 from augment.checks._real import RealRows
 from augment.columns._profile import Traits
 from augment.errors import AugmentError, InputError
-from augment.gates import GATES, GateResult, save_gates, unmeasured, with_all_gates
+from augment.gates import GateResult, place_of, save_gates, unmeasured, with_all_gates
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef, Store, code_version, hash_json
@@ -35,7 +35,9 @@ from augment.validation._expectations import GateExpect, judge, resolved_suite
 from augment.validation._judging import Yardstick, judge_table, rejects_schema
 
 _MODULES = (
+    "augment.checks._class_numbers",
     "augment.checks._contract",
+    "augment.checks._discrepancies",
     "augment.checks._hashes",
     "augment.checks._real",
     "augment.checks._repeats",
@@ -49,18 +51,19 @@ _MODULES = (
 
 
 def active_checks(amendments: Sequence[Check]) -> list[Check]:
-    """The checks of a run in the order of the gates: the defaults, replaced by kind by ``amendments``.
+    """The checks of a run in the order of the gates: the defaults, replaced by kind by ``amendments``, and
+    what these ask for beyond the defaults.
 
     Raises:
         InputError: two amendments have the same kind.
     """
-    chosen: dict[str, Check] = {kind: check(kind=kind) for kind, check in _known().items()}
+    chosen: dict[str, Check] = {kind: check(kind=kind) for kind, check in _known().items() if check.default_on}
     amended = [check.kind for check in amendments]
     for check in amendments:
         if amended.count(check.kind) > 1:
             raise InputError(f"checks amends {check.kind} twice; give each check once.")
         chosen[check.kind] = check
-    return sorted((check for check in chosen.values() if check.enabled), key=lambda check: GATES.index(check.kind))
+    return sorted((check for check in chosen.values() if check.enabled), key=lambda check: place_of(check.kind))
 
 
 def make_reference(
@@ -207,14 +210,14 @@ def _results(
     for check in checks:
         if stopped_by is not None:
             sentence = f"Not measured, because the gate {stopped_by} failed."
-            results.append(unmeasured(check.kind, sentence, check.severity))
+            results.append(unmeasured(check.kind, sentence, check.graded))
             continue
         result = _result(check, findings[check.kind], verdicts, evidence)
         results.append(result)
         if check.stops and result.passed is False:
             stopped_by = check.kind
     for kind, known in _known().items():
-        if kind not in {check.kind for check in checks}:
+        if known.default_on and kind not in {check.kind for check in checks}:
             later = "Not measured yet: it is judged when the version is published."
             sentence = later if known.at_publication else "Left out by the run file."
             results.append(unmeasured(kind, sentence, known.severity))
@@ -237,7 +240,7 @@ def _result(check: Check, finding: Finding, verdicts: Sequence[Judged], evidence
         value=finding.value,
         floor=finding.floor,
         limit=finding.limit,
-        severity=check.severity,
+        severity=check.graded,
         passed=passed,
         sentence=sentence,
     )
@@ -251,6 +254,7 @@ def _metrics(evidence: Evidence, findings: Mapping[str, Finding]) -> dict[str, A
         entry["drawn"] += record.rows
         entry["accepted"] += sum(record.accepted.values())
         entry["rejected"] = sum_by_name([entry["rejected"], record.rejected])
+    details = {kind: finding.details for kind, finding in findings.items() if finding.details}
     return {
         "set": _set_row(findings),
         "classes": {
@@ -258,6 +262,7 @@ def _metrics(evidence: Evidence, findings: Mapping[str, Finding]) -> dict[str, A
             for place, name in enumerate(evidence.wanted)
         },
         "rounds": [{"round": number, **rounds[number]} for number in sorted(rounds)],
+        **({"details": details} if details else {}),
     }
 
 

@@ -1,0 +1,1 @@
+"""What synthetic rows are worth, measured against real rows: fidelity, diversity, labels and use."""
