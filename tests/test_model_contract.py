@@ -1,18 +1,21 @@
-"""What holds for every model that exists, on a small vector and a small grid."""
+"""What holds for every model that exists, on a small vector and a small grid; how they draw is tested beside it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from _model_cases import CASES, MODELS, SPECS, generator, optimiser_of, some_rows, take_step
+from _model_cases import CASES, MODELS, SPECS, choices, draw, generator, optimiser_of, some_rows, take_step, train
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models._contract import Batch, BoundsLikelihood, GenerativeModel, Objective, Span, TensorSpec
 
+CHOICES = [(kind, form, name, value) for kind, form in CASES for name, value in choices(kind)]
 every_model = pytest.mark.parametrize(("kind", "form"), CASES)
 
 
@@ -43,42 +46,6 @@ def check_objectives_keep_to_their_own(model: GenerativeModel, batch: Batch) -> 
         assert moved, f"objective {objective.name} moved nothing"
         touched = {name for name, value in model.named_parameters() if name in foreign and value.grad is not None}
         assert not touched, f"objective {objective.name} left gradients on {sorted(touched)}"
-
-
-@every_model
-def test_a_sample_has_the_shape_and_type_of_a_row(kind: str, form: str) -> None:
-    spec = SPECS[form]
-    rows = _build(kind, spec).sample(_labels(7, 3), generator())
-    assert rows.shape == (7, *spec.shape)
-    assert rows.dtype == torch.float32
-    assert torch.isfinite(rows).all()
-    values = rows.detach().flatten(1)
-    start = 0
-    for span in spec.spans:
-        part = values[:, start : start + span.width]
-        if span.kind == "categorical":
-            assert torch.equal(part.sort(1).values, torch.tensor([0.0] * (span.width - 1) + [1.0]).expand_as(part))
-        elif span.levels is not None:
-            assert part.abs().max() <= 1
-        start += span.width
-
-
-@every_model
-def test_the_same_seed_gives_the_same_sample_and_another_seed_another(kind: str, form: str) -> None:
-    model, labels = _build(kind, SPECS[form]), _labels(6, 3)
-    first = model.sample(labels, generator(4))
-    torch.manual_seed(123)
-    assert torch.equal(first, model.sample(labels, generator(4)))
-    assert not torch.equal(first, model.sample(labels, generator(5)))
-
-
-@every_model
-def test_a_row_does_not_depend_on_the_labels_of_its_batch_mates(kind: str, form: str) -> None:
-    model, labels = _build(kind, SPECS[form]), _labels(8, 3)
-    others = (labels + 1) % 3
-    others[3] = labels[3]
-    rows, again = model.sample(labels, generator()), model.sample(others, generator())
-    torch.testing.assert_close(rows[3], again[3], atol=1e-6, rtol=0)
 
 
 @every_model
@@ -163,37 +130,6 @@ def test_an_objective_that_leaks_fails_the_check(leak: str, complaint: str) -> N
 
 
 @every_model
-def test_saved_weights_give_the_same_samples(kind: str, form: str, tmp_path: Path) -> None:
-    model, other = _build(kind, SPECS[form], seed=1), _build(kind, SPECS[form], seed=2)
-    save_file(model.state_dict(), tmp_path / "weights.safetensors")
-    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    labels = _labels(5, 3)
-    assert torch.equal(model.sample(labels, generator()), other.sample(labels, generator()))
-
-
-@every_model
-@pytest.mark.parametrize("labels", [[1], [-1], [-1, -1, -1], [0, -1, 2]], ids=str)
-def test_a_single_row_and_rows_without_a_label_train_and_are_drawn(kind: str, form: str, labels: list[int]) -> None:
-    spec, y = SPECS[form], torch.tensor(labels)
-    model = _build(kind, spec).train()
-    for objective in model.objectives():
-        terms = take_step(objective, optimiser_of(objective), some_rows(spec, y), generator())
-        assert all(torch.isfinite(value) for value in terms.values())
-    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
-    assert model.eval().sample(y, generator()).shape == (len(y), *spec.shape)
-
-
-@every_model
-def test_one_class_is_enough(kind: str, form: str) -> None:
-    spec = TensorSpec(SPECS[form].shape, SPECS[form].spans, 1)
-    model = _build(kind, spec).train()
-    zeros = torch.zeros(4, dtype=torch.int64)
-    for objective in model.objectives():
-        assert torch.isfinite(objective.loss(some_rows(spec, zeros), generator())["loss"])
-    assert model.eval().sample(zeros, generator()).shape == (4, *spec.shape)
-
-
-@every_model
 def test_a_model_with_a_likelihood_gives_nats_for_each_row(kind: str, form: str) -> None:
     spec = SPECS[form]
     model, batch = _build(kind, spec), some_rows(spec, torch.tensor([0, 1, 2, -1]))
@@ -202,6 +138,63 @@ def test_a_model_with_a_likelihood_gives_nats_for_each_row(kind: str, form: str)
         for nats in (model.elbo(batch, generator()), model.iwae(batch, generator(), 3)):
             assert nats.shape == (4,)
             assert torch.isfinite(nats).all()
+
+
+@every_model
+def test_a_training_that_is_resumed_equals_an_unbroken_one(kind: str, form: str, tmp_path: Path) -> None:
+    """All that a step depends on is in the weights, the optimisers, and what ``begin_step`` is told."""
+    spec, steps = SPECS[form], 4
+    batch = some_rows(spec, _labels(8, 3))
+
+    def go_on(model: GenerativeModel, states: list[dict[str, Any]], first: int, last: int) -> list[dict[str, Any]]:
+        taken = [(objective, optimiser_of(objective)) for objective in model.train().objectives()]
+        for (_, optimiser), state in zip(taken, states, strict=False):
+            optimiser.load_state_dict(state)
+        for step in range(first, last):
+            torch.manual_seed(step)
+            model.begin_step(step, steps)
+            for objective, optimiser in taken:
+                take_step(objective, optimiser, batch, generator(step))
+        return [copy.deepcopy(optimiser.state_dict()) for _, optimiser in taken]
+
+    with torch.random.fork_rng(devices=[]):
+        unbroken, broken, resumed = (_build(kind, spec, seed) for seed in (1, 1, 2))
+        go_on(unbroken, [], 0, steps)
+        states = go_on(broken, [], 0, steps // 2)
+        save_file(broken.state_dict(), tmp_path / "weights.safetensors")
+        resumed.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+        go_on(resumed, states, steps // 2, steps)
+    expected = unbroken.state_dict()
+    assert [name for name, value in resumed.state_dict().items() if not torch.equal(value, expected[name])] == []
+
+
+@pytest.mark.parametrize(("kind", "form", "name", "value"), CHOICES)
+def test_every_choice_of_a_setting_trains_and_draws_or_is_refused_in_a_sentence(
+    kind: str, form: str, name: str, value: Any
+) -> None:
+    spec = SPECS[form]
+    try:
+        model = MODELS[kind](**{name: value}).build(spec, generator())
+    except ValueError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert len(refusal.split()) > 5
+        return
+    train(model, some_rows(spec, _labels(9, 3)), 2, 8)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert torch.isfinite(draw(model, _labels(4, 3), generator())).all()
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+def test_a_model_says_what_it_is_and_why_it_refuses_a_form(kind: str) -> None:
+    config = MODELS[kind]
+    assert config.accepts
+    assert config.accepts <= set(SPECS)
+    assert bool(config.refuses) == (config.accepts != set(SPECS)), "say in `refuses` why a form is not accepted"
+    assert config.paper
+    assert config().kind == kind
 
 
 @every_model

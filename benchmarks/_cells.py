@@ -1,0 +1,82 @@
+"""A benchmark of many cells, each kept when it is finished, so that a run that was ended goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from _machine import machine, versions
+
+from augment.errors import AugmentError
+from augment.store import write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+UNFINISHED = Path(__file__).parents[1] / "build"  # of quick runs, whose figures nobody should quote
+
+Cell = dict[str, Any]
+Summary = Callable[[list[Cell]], Cell]
+
+
+class Cells:
+    """The finished cells in ``path``, and their summary: ``{"machine", "versions", "rows", "cells"}``.
+
+    ``key`` names the entries that tell one cell from another; a cell is measured anew when an entry of ``same`` has
+    changed since. A cell that was ``absent`` is tried again each time.
+    """
+
+    def __init__(self, path: Path, key: Sequence[str], same: Sequence[str], summary: Summary) -> None:
+        self.path = path
+        self.key = tuple(key)
+        self.same = tuple(same)
+        self.summary = summary
+        self.cells: list[Cell] = json.loads(path.read_text())["cells"] if path.exists() else []
+
+    def fill(self, asked: Cell, measure: Callable[[], Cell]) -> None:
+        """Measure the cell that ``asked`` names, unless it is there, and keep it; what cannot be measured is said."""
+        found = next((c for c in self.cells if self._place(c) == self._place(asked)), None)
+        if found and "absent" not in found and all(found.get(n) == asked.get(n) for n in self.same):
+            print(f"kept: {self._title(asked)}", file=sys.stderr)
+            return
+        try:
+            cell = {**asked, **measure()}
+        except AugmentError as error:
+            cell = {**asked, "absent": str(error)}
+        except Exception:  # noqa: BLE001 - one model that breaks must not cost the cells of the others
+            traceback.print_exc()
+            cell = {**asked, "absent": traceback.format_exc(limit=0).strip().splitlines()[-1]}
+        print(f"measured: {self._title(asked)}: {cell.get('absent') or 'done'}", file=sys.stderr)
+        self.cells = sorted([c for c in self.cells if self._place(c) != self._place(asked)] + [cell], key=self._place)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps(self.document(), indent=1) + "\n")
+
+    def document(self, absent: Iterable[Cell] = ()) -> dict[str, Any]:
+        """What the benchmark prints, with rows for data that are ``absent``."""
+        groups: dict[tuple[Any, ...], list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault((cell["data"], cell["kind"]), []).append(cell)
+        rows = [self.summary(cells) for cells in groups.values()] + list(absent)
+        return {"machine": machine(), "versions": versions(), "rows": rows, "cells": self.cells}
+
+    def _place(self, cell: Cell) -> tuple[Any, ...]:
+        return tuple(cell[name] for name in self.key)
+
+    def _title(self, cell: Cell) -> str:
+        return " ".join(f"{name} {cell[name]}" for name in self.key)
+
+
+def mean_and_error(values: Iterable[float | None]) -> dict[str, float | None]:
+    """``{"mean", "se"}`` of the values that there are, to five digits; no standard error of fewer than two."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return {"mean": None, "se": None}
+    error = statistics.stdev(there) / len(there) ** 0.5 if len(there) > 1 else None
+    return {"mean": _short(statistics.fmean(there)), "se": None if error is None else _short(error)}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")

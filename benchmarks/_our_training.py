@@ -1,0 +1,67 @@
+"""Our trainer on one case of `models_vs_peers.py`, in a process of its own: JSON in, a line of JSON out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from _training_cases import BITS, CASES, LABELS, LEVELS, NO_LABELS, Request, Window, build
+
+from augment.training import _loop
+from augment.training._batches import Rows, Sampler
+from augment.training._journal import Journal
+from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+
+
+def main() -> int:
+    request = Request(**json.loads(sys.argv[1]))
+    case = CASES[request.case]
+    torch.set_num_threads(request.threads)
+    device = torch.device(request.device)
+    window = Window(request.batch_size, device)
+
+    def listen(_stage: str, done: int, _total: int, _unit: str, _values: Mapping[str, float] | None = None) -> None:
+        if done % _loop.LOOK_EVERY == 0:  # only then has the host waited for the device
+            window.note(done)
+
+    _loop.SHOW_SECONDS = 0.0  # so that the listener hears of the first warm step
+    with tempfile.TemporaryDirectory(prefix="our-training-") as name:
+        folder = Path(name)
+        source = Path(request.data).absolute()
+        (folder / "x.npy").symlink_to(source / (BITS if case.levels == 2 else LEVELS))
+        (folder / "y.npy").symlink_to(source / (LABELS if case.classes > 1 else NO_LABELS))
+
+        def as_tensor(x: torch.Tensor) -> torch.Tensor:
+            return (x.float() * (2 / (case.levels - 1)) - 1).reshape(-1, *case.shape)
+
+        rows = Rows(folder, as_tensor, device)
+        loop = TrainingLoop(
+            build(case),
+            fabric=open_fabric(device, "32-true"),
+            rows=rows,
+            sampler=Sampler(rows.labels, request.batch_size, 0, "rows"),
+            settings=LoopSettings(
+                steps=request.steps,
+                ema_decay=0.999,
+                schedule="constant",
+                warmup_steps=0,
+                checkpoint_seconds=1e9,
+                compiled=request.compiled,
+                seed=0,
+                identity={},
+            ),
+            folder=folder,
+            journal=Journal(folder),
+            progress=listen,
+        )
+        loop.run()
+    print(json.dumps(window.speed().as_json()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""pythae or torchcfm on one case of `models_vs_peers.py`, in the peers' environment: JSON in, a line of JSON out.
+
+Each is used as its own documentation uses it. The nets are those of our model; what surrounds them is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _training_cases import BITS, CASES, WARM_STEPS, Case, Request, Window, build
+from torch import Tensor, nn
+
+BETAS = (0.9, 0.99)
+
+
+class StopError(Exception):
+    """Enough steps were taken."""
+
+
+def pythae(request: Request, case: Case, window: Window) -> None:
+    """pythae's VAE around our encoder and decoder, trained by its BaseTrainer."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    class Encoder(BaseEncoder):
+        def __init__(self, net: nn.Module) -> None:
+            BaseEncoder.__init__(self)
+            self.net = net
+
+        def forward(self, x: Tensor) -> Any:
+            mean, log_variance = self.net(x, x.new_zeros(len(x), dtype=torch.long)).chunk(2, dim=1)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self, net: nn.Module) -> None:
+            BaseDecoder.__init__(self)
+            self.net = net
+
+        def forward(self, z: Tensor) -> Any:
+            raw = self.net(z, z.new_zeros(len(z), dtype=torch.long))
+            return ModelOutput(reconstruction=raw.sigmoid().reshape(-1, *case.shape))
+
+    class Note(TrainingCallback):
+        taken = 0
+
+        def on_train_step_end(self, training_config: Any, **_: Any) -> None:
+            self.taken += 1
+            window.note(self.taken)
+            if self.taken == request.steps:
+                raise StopError
+
+    model: Any = build(case)
+    around = VAE(
+        VAEConfig(input_dim=case.shape, latent_dim=model.latent, reconstruction_loss="bce"),
+        Encoder(model.posterior.net),
+        Decoder(model.decoder),
+    )
+    data = torch.from_numpy(np.load(Path(request.data) / BITS)).float().reshape(-1, *case.shape)
+    with tempfile.TemporaryDirectory(prefix="pythae-") as folder:
+        config = BaseTrainerConfig(
+            output_dir=folder,
+            per_device_train_batch_size=request.batch_size,
+            learning_rate=1e-3,
+            optimizer_cls="AdamW",
+            optimizer_params={"betas": BETAS, "weight_decay": 0.0},
+            no_cuda=request.device == "cpu",
+        )
+        trainer = BaseTrainer(around, BaseDataset(data, torch.ones(len(data))), None, config, [Note()])
+        try:
+            trainer.train()
+        except StopError:
+            return
+
+
+def torchcfm(request: Request, case: Case, window: Window) -> None:
+    """The loop of torchcfm's example `conditional_mnist`, with our U-Net in the place of its own."""
+    from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
+    from torchvision import datasets, transforms
+
+    device = torch.device(request.device)
+    images = datasets.MNIST(
+        request.data,
+        train=True,
+        transform=transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]),
+    )
+    loader = torch.utils.data.DataLoader(images, batch_size=request.batch_size, shuffle=True, drop_last=True)
+    built: Any = build(case)
+    model = built.velocity.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=BETAS, weight_decay=0.0)
+    matcher = ConditionalFlowMatcher(sigma=0.0)
+    taken = 0
+    while True:
+        for image, label in loader:
+            optimizer.zero_grad()
+            x1, y = image.to(device), label.to(device)
+            x0 = torch.randn_like(x1)
+            t, xt, ut = matcher.sample_location_and_conditional_flow(x0, x1)
+            loss = (model(xt, t, y) - ut).square().mean()
+            loss.backward()
+            optimizer.step()
+            taken += 1
+            if taken in {WARM_STEPS, request.steps} and device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if taken in {WARM_STEPS, request.steps}:
+                window.note(taken)
+            if taken == request.steps:
+                return
+
+
+def main() -> int:
+    request = Request(**json.loads(sys.argv[1]))
+    case = CASES[request.case]
+    torch.set_num_threads(request.threads)
+    window = Window(request.batch_size, torch.device(request.device))
+    {"pythae": pythae, "torchcfm": torchcfm}[case.peer](request, case, window)
+    print(json.dumps(window.speed().as_json()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

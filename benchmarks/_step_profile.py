@@ -1,0 +1,41 @@
+"""How long a training step takes, and which operations take it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from augment.training._loop import TrainingLoop
+
+WARM, TIMED, PROFILED, NAMED = 5, 15, 5, 8
+
+
+def seconds_of_a_step(loop: TrainingLoop) -> float:
+    """The mean over some warm steps, by the clock."""
+    for _ in range(WARM):
+        loop._take_step()
+    loop._look()  # waits for the device
+    began = time.monotonic()
+    for _ in range(TIMED):
+        loop._take_step()
+    loop._look()
+    return (time.monotonic() - began) / TIMED
+
+
+def shares_of_a_step(loop: TrainingLoop) -> dict[str, float]:
+    """The largest shares of a step's time by operation of torch, on the device where there is one, and the rest."""
+    on_cuda = loop._fabric.device.type == "cuda"
+    activities = [torch.profiler.ProfilerActivity.CUDA if on_cuda else torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(PROFILED):
+            loop._take_step()
+        loop._look()
+    spent = {
+        event.key: float(event.self_device_time_total if on_cuda else event.self_cpu_time_total)
+        for event in profile.key_averages()
+    }
+    total = sum(spent.values())
+    largest = sorted(spent, key=lambda name: -spent[name])[:NAMED]
+    shares = {name: round(spent[name] / total, 3) for name in largest}
+    return shares | {"the rest": round(1 - sum(shares.values()), 3)}

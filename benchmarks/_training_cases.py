@@ -1,0 +1,148 @@
+"""What `models_vs_peers.py` trains, ours and theirs: the nets, the data, and how speed and memory are read.
+
+Read in the project's environment and in that of the peers, which has torch and pydantic but nothing of ours beside
+`models/`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from models._contract import GenerativeModel, ModelConfig, Span, TensorSpec
+from models.flow_matching import FlowMatchingConfig
+from models.vae import VaeConfig
+
+WARM_STEPS = 20  # before the clock starts: first steps choose kernels and fill caches
+LEVELS = "x.npy"  # grey levels (rows, 1, 28, 28) uint8
+LABELS = "y.npy"  # int64
+NO_LABELS = "zeros.npy"  # as many zeros
+BITS = "bits.npy"  # the levels over 127 as 0 and 1
+
+
+class Case(NamedTuple):
+    """One net that both sides train, by the settings of our model that has it."""
+
+    model: ModelConfig
+    shape: tuple[int, ...]
+    levels: int
+    classes: int
+    peer: Literal["pythae", "torchcfm"]
+    batch_size: int
+    compared: str
+
+
+CASES = {
+    "vae mlp": Case(
+        VaeConfig(latent=16, width=512, dropout=0.0, prior="standard", observation="bernoulli"),
+        (784,),
+        2,
+        1,
+        "pythae",
+        64,
+        "our residual MLP of 512 hidden units in both; Bernoulli likelihood of thresholded pixels, AdamW; pythae by "
+        "its BaseTrainer as it comes, ours with gradient clipping, averaged weights and a journal besides",
+    ),
+    "vae resnet": Case(
+        VaeConfig(latent=32, prior="standard", observation="bernoulli"),
+        (1, 28, 28),
+        2,
+        1,
+        "pythae",
+        64,
+        "our convolutional ResNet for 28x28 in both; else as the MLP",
+    ),
+    "flow_matching unet": Case(
+        FlowMatchingConfig(),
+        (1, 28, 28),
+        256,
+        10,
+        "torchcfm",
+        128,
+        "our U-Net for 28x28 with labels in both; torchcfm in the loop of its class-conditional MNIST example "
+        "(torchvision's dataset and transforms, one process, no averaged weights, no clipping), ours with label "
+        "dropout, gradient clipping, averaged weights and a journal besides",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one process trains; plain values, so that it travels as JSON."""
+
+    case: str
+    data: str
+    steps: int
+    batch_size: int
+    threads: int
+    device: str
+    compiled: bool = False
+
+
+def build(case: Case) -> GenerativeModel:
+    """The model of a case with its first weights."""
+    width = 1
+    for side in case.shape:
+        width *= side
+    spec = TensorSpec(case.shape, (Span("continuous", width, case.levels),), case.classes)
+    return case.model.build(spec, torch.Generator().manual_seed(0))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Training images a second by the clock and by the processor's time, and peaks of memory in MiB."""
+
+    images_per_second: float
+    images_per_cpu_second: float
+    peak_anonymous_mib: float
+    peak_cuda_mib: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+class Window:
+    """Reads the clocks at the first noted step that is warm and at each later one; watches the memory meanwhile."""
+
+    def __init__(self, batch_size: int, device: torch.device) -> None:
+        self._batch_size = batch_size
+        self._device = device
+        self._first: tuple[int, float, float] | None = None
+        self._last: tuple[int, float, float] | None = None
+        self._peak = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def note(self, step: int) -> None:
+        """So many steps are done, and the device has finished them."""
+        now = (step, time.monotonic(), time.process_time())
+        if step < WARM_STEPS:
+            return
+        self._first = self._first or now
+        self._last = now
+
+    def speed(self) -> Speed:
+        """What was measured between the first and the last note.
+
+        Raises:
+            RuntimeError: fewer than two steps were noted.
+        """
+        if self._first is None or self._last is None or self._first[0] == self._last[0]:
+            raise RuntimeError("too few steps were taken to measure their speed; raise --steps")
+        images = (self._last[0] - self._first[0]) * self._batch_size
+        cuda = torch.cuda.max_memory_allocated(self._device) / 2**20 if self._device.type == "cuda" else None
+        return Speed(
+            images / (self._last[1] - self._first[1]), images / (self._last[2] - self._first[2]), self._peak, cuda
+        )
+
+    def _watch(self) -> None:
+        while True:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("RssAnon"):
+                    self._peak = max(self._peak, int(line.split()[1]) / 1024)
+            time.sleep(0.02)

@@ -1,0 +1,315 @@
+"""Nats per image of the models that bound the likelihood, on binarised MNIST, and bits per dimension on CIFAR-10.
+
+    python benchmarks/likelihood.py --data DIR [--quick] [--json] [--minutes 10] [--device auto] [--cases ...]
+
+DIR holds binarized-mnist/, mnist/ and cifar10-jpeg/; rows whose data are not there are reported as absent. Each case
+is trained by our trainer for --minutes (the steps are reckoned from the first ones and then fixed, so that the
+learning rate can fall to zero), with a mean ELBO on 1,000 validation rows along the way, and judged by the
+importance-weighted bound of --importance samples on --test-rows test rows, with its standard error. A case is kept
+below --folder: one that was stopped goes on, one that is finished is not run again. No label is used. `ratio` is the
+target over ours; a target is a published figure of the original data, and no figure of a short training is a claim.
+
+With a GPU, for the aims of 86.8 (vae, dynamic), 79.9 (iaf_vae, static) and 79.1 (iaf_vae, dynamic):
+
+    python benchmarks/likelihood.py --data DIR --device cuda --minutes 120 --importance 5000 --test-rows 10000 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from _likelihood_data import READERS, DataSet, in_chunks
+from _machine import machine, versions
+from _step_profile import seconds_of_a_step, shares_of_a_step
+
+from augment._devices import choose_device, choose_precision, cpu_threads, device_title
+from augment.config import MODELS
+from augment.progress import Progress, silent
+from augment.store import hash_json, write_atomically
+from augment.training import build_model, model_code
+from augment.training._batches import Sampler
+from augment.training._journal import Journal
+from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+from models._contract import BoundsLikelihood, ModelConfig
+
+MARKS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # shares of the training at which it is looked at
+VALIDATION_ROWS = 1000
+SEED = 0
+BATCH_SIZE = 64
+CURVE, ROW, STEPS = "curve.jsonl", "row.json", "steps.json"
+
+
+class Case(NamedTuple):
+    """A model with settings for a CPU and for a GPU, the data, and a published figure to compare with.
+
+    ``rows`` are the test rows judged, as a share of --test-rows.
+    """
+
+    data: str
+    kind: str
+    settings: dict[str, Any]
+    on_cpu: dict[str, Any]
+    on_gpu: dict[str, Any]
+    target: float
+    source: str
+    unit: str = "nats"
+    rows: float = 1.0
+
+
+VAE: dict[str, Any] = {"prior": "standard", "observation": "bernoulli", "latent": 32, "dropout": 0.0}
+VAE_SIZES: tuple[dict[str, Any], ...] = ({"width": 16}, {"width": 64, "depth": 2, "resolution": 28, "dropout": 0.1})
+IAF: dict[str, Any] = {"architecture": "flat", "prior": "standard", "latent": 32, "dropout": 0.0}
+IAF_SIZES: tuple[dict[str, Any], ...] = (
+    {"width": 16, "steps": 2, "hidden": 320},
+    {"width": 64, "depth": 2, "steps": 8, "hidden": 1920, "context": 128, "dropout": 0.1},
+)
+LADDER_SIZES: tuple[dict[str, Any], ...] = (
+    {"free_bits": 0.1},
+    {"width": 160, "maps": 32, "levels": 2, "depth": 8, "layers": 1, "free_bits": 0.1},
+)
+OTHERS = "the convolutional VAE of pytorch-generative, dynamic: at most 86.77"
+IAF_PAPER = "arXiv:1606.04934"
+CASES = {
+    "vae static": Case("static", "vae", VAE, *VAE_SIZES, 89.78, "pythae's VAE, static, 200 importance samples"),
+    "vae dynamic": Case("dynamic", "vae", VAE, *VAE_SIZES, 86.8, OTHERS),
+    "iaf_vae static": Case("static", "iaf_vae", IAF, *IAF_SIZES, 79.9, f"{IAF_PAPER}, static: 79.88"),
+    "iaf_vae dynamic": Case("dynamic", "iaf_vae", IAF, *IAF_SIZES, 79.1, f"{IAF_PAPER}, dynamic: 79.10"),
+    "iaf_vae cifar10-jpeg": Case(
+        "cifar10-jpeg",
+        "iaf_vae",
+        {"architecture": "ladder"},
+        *LADDER_SIZES,
+        3.11,
+        f"{IAF_PAPER}, CIFAR-10 as published: 3.11",
+        unit="bits per dimension",
+        rows=0.1,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One case with everything about it decided."""
+
+    case: Case
+    config: ModelConfig
+    data: DataSet
+    folder: Path
+    device: torch.device
+    minutes: float
+    threads: int
+    test_rows: int
+    importance: int
+
+    def row(self) -> dict[str, Any]:
+        """The figures of the case; those of an earlier run where it is finished."""
+        path = self.folder / ROW
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with cpu_threads(self.threads):
+                row = self._measured()
+            write_atomically(path, json.dumps(row))
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def _measured(self) -> dict[str, Any]:
+        plan = self._plan()
+        curve = Curve(self, plan["steps"])
+        loop = self._loop(self.folder, plan["steps"], curve)
+        curve.loop = loop
+        loop.run()
+        model = self._averaged(loop)
+        elbo, elbo_error = self._bound(model.elbo, 100)
+        iwae, iwae_error = self._bound(partial(model.iwae, importance_samples=self.importance), 10)
+        return {
+            "settings": self.config.model_dump(mode="json", exclude_defaults=True),
+            "data": self.data.variant,
+            "rows": {
+                "train": len(self.data.train),
+                "validation": min(VALIDATION_ROWS, len(self.data.validation)),
+                "test": min(self.test_rows, len(self.data.test)),
+            },
+            "unit": self.case.unit,
+            "device": device_title(self.device),
+            "minutes": round(curve.seconds / 60, 2),
+            "steps": plan["steps"],
+            "epochs": round(plan["steps"] * BATCH_SIZE / len(self.data.train), 2),
+            "parameters": sum(parameter.numel() for parameter in loop.average.tensors.values()),
+            "milliseconds_a_step": plan["milliseconds"],
+            "where_a_step_goes": plan["shares"],
+            "curve": curve.lines(),
+            "importance_samples": self.importance,
+            "elbo": elbo,
+            "elbo_standard_error": elbo_error,
+            "iwae": iwae,
+            "iwae_standard_error": iwae_error,
+            "target": self.case.target,
+            "target_source": self.case.source,
+            "ratio": round(self.case.target / iwae, 4),
+        }
+
+    def _plan(self) -> dict[str, Any]:
+        """How many steps the time allows, and where one goes: measured once, then kept."""
+        path = self.folder / STEPS
+        if not path.exists():
+            with tempfile.TemporaryDirectory(prefix="likelihood-") as folder:
+                loop = self._loop(Path(folder), 10**6, silent)
+                seconds = seconds_of_a_step(loop)
+                shares = shares_of_a_step(loop)
+            steps = max(len(MARKS), round(60 * self.minutes / seconds))
+            write_atomically(
+                path, json.dumps({"steps": steps, "milliseconds": round(1000 * seconds, 2), "shares": shares})
+            )
+        plan: dict[str, Any] = json.loads(path.read_text())
+        return plan
+
+    def _loop(self, folder: Path, steps: int, progress: Progress) -> TrainingLoop:
+        rows = self.data.rows(self.folder / "rows", self.device)
+        return TrainingLoop(
+            build_model(self.config, self.data.spec, SEED),
+            fabric=open_fabric(self.device, choose_precision("auto", self.device)),
+            rows=rows,
+            sampler=Sampler(rows.labels, BATCH_SIZE, SEED, "rows"),
+            settings=LoopSettings(
+                steps=steps,
+                ema_decay=0.999,
+                schedule="cosine",
+                warmup_steps=min(200, steps // 4),
+                checkpoint_seconds=60,
+                compiled=False,
+                seed=SEED,
+                identity={"case": self.folder.name, "steps": steps},
+            ),
+            folder=folder,
+            journal=Journal(folder),
+            progress=progress,
+        )
+
+    def _averaged(self, loop: TrainingLoop) -> Any:
+        model = build_model(self.config, self.data.spec, SEED).to(self.device).eval()
+        model.load_state_dict(loop.average.tensors)
+        assert isinstance(model, BoundsLikelihood), f"{self.case.kind} bounds no likelihood"
+        return model
+
+    def validation(self, loop: TrainingLoop) -> float:
+        """Minus the mean ELBO of the averaged weights on the validation rows, in the case's unit."""
+        rows = self.data.validation[:VALIDATION_ROWS]
+        return self._in_unit(-float(in_chunks(self.data, rows, 100, self.device, self._averaged(loop).elbo).mean()))
+
+    def _bound(self, bound: Any, size: int) -> tuple[float, float]:
+        """Minus the mean over the test rows and its standard error, in the case's unit."""
+        values = in_chunks(self.data, self.data.some_test_rows(self.test_rows), size, self.device, bound)
+        error = float(values.std(ddof=1)) / math.sqrt(len(values))
+        return round(self._in_unit(-float(values.mean())), 3), round(self._in_unit(error), 3)
+
+    def _in_unit(self, nats: float) -> float:
+        return nats if self.case.unit == "nats" else nats / (self.data.spec.size * math.log(2))
+
+
+class Curve:
+    """Listens to a training and notes the bound on the validation rows at some of its steps."""
+
+    def __init__(self, run: Run, steps: int) -> None:
+        self.loop: TrainingLoop | None = None
+        self._run = run
+        self._path = run.folder / CURVE
+        noted = max((line["step"] for line in self.lines()), default=0)
+        self._marks = sorted({mark for share in MARKS if (mark := math.ceil(share * steps)) > noted})
+        self._judging = sum(line["looking_seconds"] for line in self.lines())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before an interruption included and those of this listener not."""
+        return self.loop.seconds - self._judging if self.loop else 0.0
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What was noted, by step."""
+        if not self._path.exists():
+            return []
+        noted = [json.loads(line) for line in self._path.read_text().splitlines()]
+        return sorted({line["step"]: line for line in noted}.values(), key=lambda line: int(line["step"]))
+
+    def __call__(
+        self, _stage: str, done: int, _total: int, _unit: str, _values: Mapping[str, float] | None = None
+    ) -> None:
+        """Look at the model when a mark was passed."""
+        passed = [mark for mark in self._marks if mark <= done]
+        if not passed or self.loop is None:
+            return
+        self._marks = self._marks[len(passed) :]
+        began, seconds = time.monotonic(), self.seconds
+        bound = round(self._run.validation(self.loop), 3)
+        looked = time.monotonic() - began
+        self._judging += looked
+        line = {"step": done, "minutes": round(seconds / 60, 2), "elbo": bound, "looking_seconds": round(looked, 3)}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(self._run.folder.name, line, file=sys.stderr)
+
+
+def plan_run(name: str, args: argparse.Namespace, device: torch.device) -> Run:
+    """The run of a case.
+
+    Raises:
+        FileNotFoundError: its data are not there.
+    """
+    case = CASES[name]
+    sizes = case.on_gpu if device.type == "cuda" else case.on_cpu
+    config = MODELS[case.kind].model_validate({"kind": case.kind, **case.settings, **sizes})
+    test_rows = args.test_rows if device.type == "cuda" else max(2, round(case.rows * args.test_rows))
+    identity = [name, config.model_dump(mode="json"), model_code(config), args.minutes, device.type, args.threads]
+    folder = args.folder / f"{name.replace(' ', '-')}-{hash_json([*identity, test_rows, args.importance])[:8]}"
+    data = READERS[case.data](args.data)
+    return Run(case, config, data, folder, device, args.minutes, args.threads, test_rows, args.importance)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="half a minute of training and 50 test rows a case")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--minutes", type=float, help="of training, each case")
+    parser.add_argument("--importance", type=int, default=500, help="importance samples of a test row")
+    parser.add_argument("--test-rows", type=int)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    parser.add_argument("--folder", type=Path, default=cache / "augment-benchmarks" / "likelihood")
+    args = parser.parse_args()
+    args.minutes = args.minutes or (0.5 if args.quick else 10.0)
+    args.test_rows = args.test_rows or (50 if args.quick else 500)
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    device = choose_device(args.device, "--device")
+    rows: list[dict[str, Any]] = []
+    for name in args.cases:
+        begun = {"case": name, "model": CASES[name].kind}
+        try:
+            run = plan_run(name, args, device)
+        except FileNotFoundError as error:
+            rows.append({**begun, "absent": f"no data: {error.filename}", "ratio": None})
+            continue
+        rows.append({**begun, **run.row()})
+        print(rows[-1], file=sys.stderr)
+    print(json.dumps({"machine": machine(), "versions": versions(), "rows": rows}, indent=None if args.json else 1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""Writes docs/models.md from the models that there are and from what was measured of them.
+
+    python benchmarks/model_page.py [--check]
+
+The figures come from benchmarks/results/families.json and blessings.json, the pictures from docs/pictures. With
+`--check` nothing is written, and the exit status is 1 where the page is not what would be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from augment.config import MODELS
+from augment.operators import OPERATORS
+from models._contract import ModelConfig
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "models.md"
+PICTURES = ROOT / "docs" / "pictures"
+RESULTS = ROOT / "benchmarks" / "results"
+FORMS = {"vector": "tables", "grid": "images"}
+LIKELIHOODS = {"exact": "exact", "bound": "a lower bound", "none": "none"}
+SAMPLING = {"rows": "as many as it has rows", "root": "by the root of its rows", "equal": "equally often"}
+NOT_MEASURED = "not measured"
+DATA = {
+    "digits": "digits: 8x8, five classes of 10 rows, five of about 125",
+    "fashion-mnist": "Fashion-MNIST: 28x28, 5,000 rows",
+    "wine": "wine: 13 columns, 107 rows",
+    "breast_cancer": "breast cancer: 30 columns, 341 rows",
+}
+FIGURES = {  # name in the results: heading and decimals
+    "coverage": ("coverage", 3),
+    "density": ("density", 2),
+    "frechet": ("Fréchet", 2),
+    "label_agreement": ("label agreement", 3),
+    "accuracy": ("accuracy trained on them", 3),
+    "novelty": ("novelty", 2),
+}
+COSTS = {"samples_per_second": "drawn / s", "training_rows_per_second": "trained / s"}
+INTRODUCTION = """\
+<!-- Written by `python benchmarks/model_page.py` from the models and benchmarks/results. Do not edit. -->
+
+# Models
+
+Every model is chosen by `model.kind` in the run file and brings its own training; whatever it draws passes the same
+audit. `augment models` lists the same kinds, and `--set model.SETTING=VALUE` changes a setting.
+"""
+BLESSINGS = """
+The last two columns say whether a run with the model's defaults is blessed by the audit, in how many of the seeds, and
+what it takes in CPU seconds of one thread. `benchmarks/blessings.py` measures.
+"""
+READING = """\
+Each figure is the mean over the seeds, with its standard error where there were several. The rows *real rows* are the
+floor: training rows in the place of the synthetic ones, as many of each class. Classes count the same.
+
+- **coverage**: share of held-out rows near which some synthetic row lies; **density**: in how many neighbourhoods of
+  held-out rows a synthetic row lies, over 5. Both within a class, in the features of a classifier that was trained on
+  real rows (arXiv:2002.09797). Rows that all look alike have much density and little coverage.
+- **Fréchet**: squared Fréchet distance in the same features; less is better, and no other paper's figure compares.
+- **label agreement**: share of rows to which another classifier of real rows gives their label; of real rows, held-out
+  ones.
+- **accuracy trained on them**: balanced accuracy on held-out rows of a classifier that was trained on the synthetic
+  rows alone (arXiv:1905.10887); of real rows, on all training rows.
+- **novelty**: chance that a row lies farther from its nearest training row than a held-out row does: 0 for copies, 0.5
+  for real rows, 1 for noise.
+- **drawn / s**, **trained / s**: rows a CPU second of one thread; drawing includes loading, decoding and writing.
+"""
+
+
+def page(families: Mapping[str, Any], blessings: Mapping[str, Any], pictures: Path = PICTURES) -> str:
+    """The whole page in Markdown."""
+    parts = [
+        INTRODUCTION,
+        overview(blessings["rows"]),
+        "## Quality and cost at equal CPU minutes\n",
+        measured_on(families),
+        comparison(families["rows"]),
+        READING,
+        *(section(kind, config, pictures) for kind, config in MODELS.items()),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def overview(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What each model takes, offers and costs, and whether its defaults pass the audit."""
+    audits = {(row["data"], row["kind"]): row for row in rows}
+    lines = [
+        [
+            f"[`{kind}`](#{kind})",
+            title(config),
+            taken(config),
+            LIKELIHOODS[config.likelihood],
+            str(config.evaluations_per_sample),
+            verdict(audits.get(("digits", kind)), config, "grid"),
+            verdict(audits.get(("wine", kind)), config, "vector"),
+        ]
+        for kind, config in MODELS.items()
+    ]
+    headings = ["kind", "what", "takes", "likelihood", "net evaluations a row", "packaged example", "wine"]
+    return table(headings, lines) + BLESSINGS
+
+
+def verdict(row: Mapping[str, Any] | None, config: type[ModelConfig], form: str) -> str:
+    """Whether the defaults are blessed, and what refuses them where not."""
+    if form not in config.accepts:
+        return f"takes no {FORMS[form]}"
+    if row is None:
+        return NOT_MEASURED
+    if "absent" in row:
+        return f"fails: {row['absent']}"
+    seconds = row["train_cpu_seconds"]["mean"] + row["rest_cpu_seconds"]["mean"]
+    if not row["refused_by"]:
+        return f"yes ({plural(row['seeds'])}, {seconds:.0f} s)"
+    gates = "; ".join(refusal(gate) for gate in row["refused_by"])
+    word = f"yes with {row['blessed']} of {plural(row['seeds'])}, else refused" if row["blessed"] else "refused"
+    return f"{word} by {gates} ({plural(row['seeds'])}, {seconds:.0f} s)"
+
+
+def refusal(gate: Mapping[str, Any]) -> str:
+    """The gate with its figure and limit, where it has them."""
+    figures = [
+        f"{name} {gate[key]:.3g}" for name, key in (("at", "value"), ("limit", "limit")) if gate[key] is not None
+    ]
+    return gate["gate"] + (f" ({', '.join(figures)})" if figures else "")
+
+
+def measured_on(families: Mapping[str, Any]) -> str:
+    """The minutes, seeds and machine of the comparison."""
+    rows = [row for row in families["rows"] if "absent" not in row]
+    if not rows:
+        return f"{NOT_MEASURED.capitalize()} yet: run `benchmarks/families.py`.\n"
+    budgets = {row["data"]: f"{row['data']} {row['minutes']:g} min, {plural(row['seeds'])}" for row in rows}
+    return (
+        f"Each model was trained for the same CPU minutes of one thread ({'; '.join(budgets.values())}) on\n"
+        f"{families['machine']['cpu']} with torch {families['versions']['torch']}, with everything else by default; "
+        "`benchmarks/families.py` measures.\n"
+    )
+
+
+def comparison(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The one table to choose a model by: per data set the real rows, then every model that was measured."""
+    there = [row for row in rows if "absent" not in row]
+    lines = []
+    for data, title in DATA.items():
+        own = [row for row in there if row["data"] == data]
+        if own:
+            floors = [decimals(own[0][name]["floor"], own[0][name]["floor_se"], n) for name, (_, n) in FIGURES.items()]
+            lines.append([f"**{title}**", "*real rows*", *floors, *["" for _ in COSTS], ""])
+        for row in own:
+            values = [decimals(row[name]["mean"], row[name]["se"], n) for name, (_, n) in FIGURES.items()]
+            costs = [rounded(row[name]["mean"]) for name in COSTS]
+            lines.append(["", f"`{row['kind']}`", *values, *costs, f"{row['parameters']:,}"])
+    headings = ["data", "rows", *(heading for heading, _ in FIGURES.values()), *COSTS.values(), "parameters"]
+    return table(headings, lines) if lines else ""
+
+
+def section(kind: str, config: type[ModelConfig], pictures: Path) -> str:
+    """What there is to know about one model, and its pictures."""
+    default, training = config(), config.training
+    offered = default.offered()
+    other = [name for name in config.operators if name not in offered]
+    operators = "; ".join(f"`{name}`: {OPERATORS[name].sentence}" for name in offered)
+    facts = [
+        f"- **takes** {taken(config)}" + (f" alone: {config.refuses}" if config.refuses else ""),
+        f"- **likelihood** {LIKELIHOODS[config.likelihood]}; **objectives** {', '.join(config.objective_names)}",
+        f"- **operators** {operators}"
+        + (f"; with other settings {', '.join(f'`{n}`' for n in other)}" if other else ""),
+        f"- **net evaluations a row** {config.evaluations_per_sample}",
+        f"- **training** {training.steps:,} steps of {training.batch_size} rows, each class "
+        f"{SAMPLING[training.sampling]}; weights averaged with {training.ema_decay}, {training.schedule} schedule",
+    ]
+    settings = [
+        [f"`{name}`", f"`{plain(getattr(default, name))}`", field.description or ""]
+        for name, field in config.model_fields.items()
+        if name != "kind"
+    ]
+    shown = [data for data in DATA if (pictures / f"{kind}-{data}.png").exists()]
+    images = [f"![{kind} on {data}: real left, synthetic right](pictures/{kind}-{data}.png)\n" for data in shown]
+    legend = "Each row a class: eight real training rows, then eight synthetic ones, not picked.\n"
+    return "\n".join(
+        [
+            f"## {kind}\n",
+            f"{title(config)} {config.paper}.\n",
+            *facts,
+            "",
+            table(["setting", "default", "what"], settings),
+            *([legend, *images] if images else []),
+        ]
+    )
+
+
+def taken(config: type[ModelConfig]) -> str:
+    """The forms of rows that a model accepts, as people call them."""
+    return " and ".join(name for form, name in FORMS.items() if form in config.accepts)
+
+
+def title(config: type[ModelConfig]) -> str:
+    """The first sentence of the model's file."""
+    text = inspect.getdoc(importlib.import_module(config.__module__)) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def plain(value: Any) -> str:
+    """A setting's default as a run file would say it."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    return json.dumps(value).replace('"', "")
+
+
+def plural(seeds: int) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def decimals(value: float | None, error: float | None, digits: int) -> str:
+    """``0.912 ± 0.004``; nothing where there is no value."""
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
+
+
+def rounded(value: float | None) -> str:
+    """Three digits of a large number, with its thousands told apart."""
+    return "" if value is None else f"{float(f'{value:.3g}'):,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def table(headings: list[str], lines: Iterable[list[str]]) -> str:
+    """A Markdown table."""
+    rows = [headings, ["---"] * len(headings), *lines]
+    cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def results(name: str) -> dict[str, Any]:
+    """What a benchmark kept, or nothing measured."""
+    path = RESULTS / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, say whether the page is up to date")
+    args = parser.parse_args()
+    written = page(results("families"), results("blessings"))
+    if args.check:
+        same = PAGE.exists() and PAGE.read_text() == written
+        print("up to date" if same else f"{PAGE} is out of date; run python benchmarks/model_page.py", file=sys.stderr)
+        return 0 if same else 1
+    PAGE.write_text(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

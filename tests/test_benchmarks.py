@@ -1,0 +1,144 @@
+"""Benchmarks of training: they run on tiny data, go on where they were stopped, and say what was measured."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+KEYS = {"machine", "versions", "rows"}
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny files in the formats of binarised MNIST and MNIST."""
+    folder = tmp_path_factory.mktemp("data")
+    draw = np.random.default_rng(0)
+    (folder / "binarized-mnist").mkdir()
+    bits = {
+        part: np.packbits(draw.random((rows, 784)) < 0.2, axis=1)
+        for part, rows in (("train", 90), ("valid", 20), ("test", 20))
+    }
+    np.savez(folder / "binarized-mnist" / "binarized_mnist_larochelle.npz", **bits)
+    (folder / "mnist").mkdir()
+    for part, rows in (("train", 50_040), ("t10k", 20)):
+        header = bytes([0, 0, 8, 3]) + np.array([rows, 28, 28], ">i4").tobytes()
+        greys = np.tile(draw.integers(0, 256, (20, 28, 28), np.uint8), (rows // 20, 1, 1))
+        (folder / "mnist" / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + greys.tobytes(), 1))
+        header = bytes([0, 0, 8, 1]) + np.array([rows], ">i4").tobytes()
+        (folder / "mnist" / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + bytes(rows), 1))
+    return folder
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    """What a benchmark prints."""
+    result = subprocess.run([sys.executable, *arguments, "--json"], capture_output=True, text=True, check=True)
+    printed: dict[str, Any] = json.loads(result.stdout)
+    return printed
+
+
+@pytest.mark.slow
+def test_the_likelihood_is_measured_once_and_then_kept(data: Path, tmp_path: Path) -> None:
+    asked = (
+        str(BENCHMARKS / "likelihood.py"), "--data", str(data), "--minutes", "0.01", "--test-rows", "3",
+        "--importance", "20", "--device", "cpu", "--folder", str(tmp_path),
+        "--cases", "vae static", "iaf_vae cifar10-jpeg",
+    )  # fmt: skip
+    printed = run(*asked)
+    assert set(printed) == KEYS
+    row, absent = printed["rows"]
+    assert row["data"].startswith("static binarised MNIST")
+    assert row["rows"] == {"train": 90, "validation": 20, "test": 3}
+    assert row["curve"][-1]["step"] == row["steps"]
+    assert 0 < row["iwae"] < row["elbo"] + 5 * row["elbo_standard_error"]
+    assert row["ratio"] == round(row["target"] / row["iwae"], 4)
+    assert "no data" in absent["absent"]
+    assert run(*asked)["rows"][0] == row
+
+
+def test_bits_are_drawn_anew_with_the_batch_and_again_for_the_same_one(data: Path, tmp_path: Path) -> None:
+    from _likelihood_data import dynamic_mnist
+
+    found = dynamic_mnist(data)
+    rows = found.rows(tmp_path, torch.device("cpu"))
+    here, there = np.arange(20), np.arange(20, 40)  # the same greys, by the fixture
+    first = rows.batch(here).x
+    assert set(first.unique().tolist()) == {-1.0, 1.0}
+    assert torch.equal(rows.batch(here).x, first)
+    assert not torch.equal(rows.batch(there).x, first)
+    drawn = torch.stack([rows.batch(here + 20 * k).x for k in range(400)])
+    greys = torch.from_numpy(found.train[:20]).float() / 255
+    assert (drawn.add(1).div(2).mean(0) - greys).abs().max() < 0.13
+    assert torch.equal(torch.from_numpy(found.test), torch.from_numpy(dynamic_mnist(data).test))
+
+
+def test_static_rows_are_the_bits_of_the_file(data: Path, tmp_path: Path) -> None:
+    from _likelihood_data import static_mnist
+
+    found = static_mnist(data)
+    with np.load(data / "binarized-mnist" / "binarized_mnist_larochelle.npz") as file:
+        bits = np.unpackbits(file["train"], axis=1)[:, :784]
+    x = found.rows(tmp_path, torch.device("cpu")).batch(np.array([4, 2])).x
+    assert torch.equal(x.reshape(2, 784), torch.from_numpy(bits[[4, 2]]).float() * 2 - 1)
+
+
+def test_bounds_of_rows_do_not_depend_on_how_many_are_asked_for(data: Path) -> None:
+    from _likelihood_data import in_chunks, static_mnist
+
+    found = static_mnist(data)
+
+    def bound(batch: Any, generator: torch.Generator) -> torch.Tensor:
+        return batch.x.flatten(1).sum(1) + torch.rand(len(batch.y), generator=generator)
+
+    all_ = in_chunks(found, found.test, 5, torch.device("cpu"), bound)
+    assert np.array_equal(in_chunks(found, found.test[:10], 5, torch.device("cpu"), bound), all_[:10])
+    assert found.some_test_rows(7).shape == (7, 1, 28, 28)
+
+
+def test_speed_is_counted_from_the_first_warm_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    import _training_cases as cases
+
+    clock = iter([100.0, 102.0, 104.0])
+    monkeypatch.setattr(cases.time, "monotonic", lambda: next(clock))
+    window = cases.Window(8, torch.device("cpu"))
+    for step in (10, 20, 60):
+        window.note(step)
+    assert window.speed().images_per_second == 40 * 8 / 2
+    with pytest.raises(RuntimeError, match="too few steps"):
+        cases.Window(8, torch.device("cpu")).speed()
+
+
+@pytest.mark.slow
+def test_our_trainer_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    from _training_cases import Request
+    from models_vs_peers import prepare, train
+
+    title = prepare(None, 200, tmp_path)
+    assert title == "made images (enlarged digits of scikit-learn), 200 rows"
+    request = Request("vae mlp", str(tmp_path), 40, 16, 1, "cpu")
+    speed = train(Path(sys.executable), "_our_training.py", request)
+    assert speed["images_per_second"] > 0
+    assert speed["peak_anonymous_mib"] > 100
+    assert speed["peak_cuda_mib"] is None
+
+
+@pytest.mark.slow
+def test_peers_that_cannot_be_installed_are_reported_as_absent(tmp_path: Path) -> None:
+    (tmp_path / "in the way").touch()
+    asked = ("--environments", str(tmp_path / "in the way"), "--rows", "50", "--cases", "vae mlp")
+    (row,) = run(str(BENCHMARKS / "models_vs_peers.py"), *asked)["rows"]
+    assert row["ratio"] is None
+    assert "in the way" in row["absent"]
