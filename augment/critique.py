@@ -20,10 +20,10 @@ from augment._seeding import numpy_generator
 from augment.codec import Codec
 from augment.schema import class_name
 from models._contract import Batch, GenerativeModel, HasLatents
+from models._latents import ACTIVE_VARIANCE
 
 LATENTS_FILE = "latents.json"
 TRAVERSALS_FILE = "traversals.parquet"
-ACTIVE_VARIANCE = 0.01  # Burda, Grosse and Salakhutdinov, arXiv:1509.00519, section 5
 ROWS = 1_000  # of which the codes are looked at
 CLASS_ROWS = 100  # whose codes a class's centre is the mean of
 CLASSES = 4
@@ -145,7 +145,7 @@ def _codes(model: HasLatents, batch_of: BatchOf, places: NDArray[np.int64]) -> F
     parts: list[Floats] = []
     rows = 0
     for start in range(0, len(places), ROWS_AT_ONCE):
-        codes = model.encode(batch_of(places[start : start + ROWS_AT_ONCE])).double().cpu().numpy()
+        codes = model.encode(batch_of(places[start : start + ROWS_AT_ONCE])).cpu().double().numpy()
         parts.append(codes)
         rows += len(codes)
         if rows * codes.shape[1] >= CODE_VALUES:

@@ -64,8 +64,10 @@ def chosen_operator(config: ModelConfig, asked: str | None) -> str:
     name = offered[0] if asked is None else asked
     if name not in offered:
         settings = " with these settings" if name in type(config).operators else ""
+        others = "" if not settings else f", or change the settings of model.{config.kind} that it needs"
         raise InputError(
-            f"generate.operator '{name}' is not offered by {config.kind}{settings}, which offers: {', '.join(offered)}"
+            f"generate.operator '{name}' is not offered by {config.kind}{settings}, which offers: "
+            f"{', '.join(offered)}; take one of these{others}"
         )
     return name
 

@@ -11,10 +11,23 @@ from pathlib import Path
 import torch
 from _training_cases import BITS, CASES, LABELS, LEVELS, NO_LABELS, Request, Window, build
 
-from augment.training import _loop
+from augment.progress import silent
 from augment.training._batches import Rows, Sampler
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+
+
+class NotingJournal(Journal):
+    """A journal that notes in ``window`` each step with a record: the host has then waited for the device."""
+
+    def __init__(self, folder: Path, window: Window) -> None:
+        super().__init__(folder)
+        self._window = window
+
+    def record(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Add a line to ``metrics.jsonl``, and note the step."""
+        super().record(step, seconds, values)
+        self._window.note(step)
 
 
 def main() -> int:
@@ -24,11 +37,6 @@ def main() -> int:
     device = torch.device(request.device)
     window = Window(request.batch_size, device)
 
-    def listen(_stage: str, done: int, _total: int, _unit: str, _values: Mapping[str, float] | None = None) -> None:
-        if done % _loop.LOOK_EVERY == 0:  # only then has the host waited for the device
-            window.note(done)
-
-    _loop.SHOW_SECONDS = 0.0  # so that the listener hears of the first warm step
     with tempfile.TemporaryDirectory(prefix="our-training-") as name:
         folder = Path(name)
         source = Path(request.data).absolute()
@@ -55,8 +63,8 @@ def main() -> int:
                 identity={},
             ),
             folder=folder,
-            journal=Journal(folder),
-            progress=listen,
+            journal=NotingJournal(folder, window),
+            progress=silent,
         )
         loop.run()
     print(json.dumps(window.speed().as_json()))

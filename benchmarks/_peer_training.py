@@ -26,11 +26,31 @@ class StopError(Exception):
 def pythae(request: Request, case: Case, window: Window) -> None:
     """pythae's VAE around our encoder and decoder, trained by its BaseTrainer."""
     from pythae.data.datasets import BaseDataset
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    data = torch.from_numpy(np.load(Path(request.data) / BITS)).float().reshape(-1, *case.shape)
+    with tempfile.TemporaryDirectory(prefix="pythae-") as folder:
+        config = BaseTrainerConfig(
+            output_dir=folder,
+            per_device_train_batch_size=request.batch_size,
+            learning_rate=1e-3,
+            optimizer_cls="AdamW",
+            optimizer_params={"betas": BETAS, "weight_decay": 0.0},
+            no_cuda=request.device == "cpu",
+        )
+        callbacks = [pythae_callback(request.steps, window)]
+        trainer = BaseTrainer(pythae_model(case), BaseDataset(data, torch.ones(len(data))), None, config, callbacks)
+        try:
+            trainer.train()
+        except StopError:
+            return
+
+
+def pythae_model(case: Case) -> Any:
+    """pythae's VAE with the nets of ours; the label is the one class that there is."""
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-    from pythae.trainers.training_callbacks import TrainingCallback
 
     class Encoder(BaseEncoder):
         def __init__(self, net: nn.Module) -> None:
@@ -50,36 +70,28 @@ def pythae(request: Request, case: Case, window: Window) -> None:
             raw = self.net(z, z.new_zeros(len(z), dtype=torch.long))
             return ModelOutput(reconstruction=raw.sigmoid().reshape(-1, *case.shape))
 
+    model: Any = build(case)
+    return VAE(
+        VAEConfig(input_dim=case.shape, latent_dim=model.latent, reconstruction_loss="bce"),
+        Encoder(model.posterior.net),
+        Decoder(model.decoder),
+    )
+
+
+def pythae_callback(steps: int, window: Window) -> Any:
+    """What notes each step of pythae's trainer, and raises :class:`StopError` after the last one."""
+    from pythae.trainers.training_callbacks import TrainingCallback
+
     class Note(TrainingCallback):
         taken = 0
 
         def on_train_step_end(self, training_config: Any, **_: Any) -> None:
             self.taken += 1
             window.note(self.taken)
-            if self.taken == request.steps:
+            if self.taken == steps:
                 raise StopError
 
-    model: Any = build(case)
-    around = VAE(
-        VAEConfig(input_dim=case.shape, latent_dim=model.latent, reconstruction_loss="bce"),
-        Encoder(model.posterior.net),
-        Decoder(model.decoder),
-    )
-    data = torch.from_numpy(np.load(Path(request.data) / BITS)).float().reshape(-1, *case.shape)
-    with tempfile.TemporaryDirectory(prefix="pythae-") as folder:
-        config = BaseTrainerConfig(
-            output_dir=folder,
-            per_device_train_batch_size=request.batch_size,
-            learning_rate=1e-3,
-            optimizer_cls="AdamW",
-            optimizer_params={"betas": BETAS, "weight_decay": 0.0},
-            no_cuda=request.device == "cpu",
-        )
-        trainer = BaseTrainer(around, BaseDataset(data, torch.ones(len(data))), None, config, [Note()])
-        try:
-            trainer.train()
-        except StopError:
-            return
+    return Note()
 
 
 def torchcfm(request: Request, case: Case, window: Window) -> None:

@@ -39,6 +39,7 @@ from _picture_grid import write_picture_grid
 from augment._seeding import derive_seed, numpy_generator, torch_generator
 from augment.codec import Codec
 from augment.config import MODELS, GenerateSection, RunConfig
+from augment.encoding import encode
 from augment.generation import generate_shard, load_model, shard_requests
 from augment.ingest import ingest
 from augment.operators import OPERATORS, chosen_operator, draw_function
@@ -144,12 +145,14 @@ class Families:
             store = Store.open(config.store)
             real = ingest(config.source, config.split, seed, store)
 
-            def trained(steps: int) -> ArtifactRef:
+            def trained(own_seed: int, steps: int) -> ArtifactRef:
                 settings = config.train.model_copy(update={"steps": steps})
-                return train(real, config.model, settings, seed, store)
+                return train(real, config.model, settings, own_seed, store)
 
-            steps = steps_within(minutes, trained)
-            seconds, model = cpu_seconds(lambda: trained(steps))
+            # of another seed: the store would give back a training of as many steps instead of doing it again
+            steps = steps_within(minutes, partial(trained, derive_seed(seed, "families", "calibration")))
+            encode(real, seed, store)  # not part of the training's time
+            seconds, model = cpu_seconds(partial(trained, seed, steps))
             codec = Codec.load(store.path(model) / "codec.json")
             seen, held_out = (encoded(store.path(real) / f"{p}.parquet", codec, seed) for p in ("train", "test"))
             counts = rows_to_draw(data, codec, seen)

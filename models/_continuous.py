@@ -5,8 +5,8 @@ A level is spread over its bin by uniform noise, so that a density over the valu
 to the nearest level. The darkest and the lightest level stand further out, where only they are: the background of a
 drawing is one of them in every pixel, and what little noise a model leaves on it must not become another level.
 
-A category is a corner, +1 in its place and -1 elsewhere, and values become the category of the
-largest. That is exact where a model puts all its mass at the corners; what it leaves between two goes to the nearer.
+A category is a corner, +1 in its place and -1 elsewhere, and values become the category of the largest. That is exact
+where a model puts all its mass at the corners; what it leaves between two goes to the nearer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 from models._contract import TensorSpec
 from models._heads import level_index
 
-MARGIN = 0.1  # at least so far lie the outermost levels from the edge of their bins; a grey level of 256 is 0.008
+MARGIN = 0.25  # at least so far lie the outermost levels from the edge of their bins; a grey level of 256 is 0.008
 
 
 def as_continuous(spec: TensorSpec, x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -88,13 +88,16 @@ class Batch(NamedTuple):
     y: Tensor
 
 
+Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
 class OptimiserConfig(BaseModel):
     """Settings of the AdamW step that one objective takes (Decoupled Weight Decay Regularization, arXiv:1711.05101)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: float = Field(1e-3, gt=0, le=10, allow_inf_nan=False, description="Peak step size.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of the first and second moment.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay rates of the first and second moment.")
     epsilon: float = Field(1e-8, gt=0, le=1, allow_inf_nan=False, description="Added to the root of the second moment.")
     weight_decay: float = Field(0.0, ge=0, le=10, allow_inf_nan=False, description="Decoupled weight decay.")
     clip_norm: float | None = Field(
@@ -254,6 +257,10 @@ class ModelConfig(BaseModel, ABC):
     def offered(self) -> tuple[str, ...]:
         """The operators that a model of these settings offers, the one that is used by default first."""
         return self.operators
+
+    def reads_pairs(self) -> bool:
+        """Whether a model of these settings learns from pairs of rows of a class alone, formed in the batch."""
+        return False
 
     def evaluations(self) -> int:
         """How often the net is evaluated for one row with these settings."""

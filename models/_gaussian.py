@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-IMPORTANCE_CHUNK = 50  # importance samples decoded at once: bounds the memory, leaves the value alone
+IMPORTANCE_CHUNK = 50  # importance samples decoded at once: bounds the memory, leaves its distribution alone
 
 
 class Gaussian(NamedTuple):

@@ -97,7 +97,7 @@ class LevelsHead:
         quantile = torch.special.ndtr(GRAIN * temperature * noise)
         below = outputs.softmax(dim=1).cumsum(dim=1)[:, :-1]  # the last is one, but for rounding
         index: Tensor = (below < quantile[:, None]).sum(dim=1)
-        return index * (2 / (self.levels - 1)) - 1
+        return index * (2 / max(1, self.levels - 1)) - 1
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ class Heads(nn.Module):
     levels, a softmax for up to 32 levels, else a discretised logistic. ``sigma`` says where the scale of Gaussians and
     logistics comes from: ``learned``, of each value, from the net; ``shared``, one learned number a span; ``optimal``,
     that of the batch in which it is least, sigma^2 = the mean squared error of a span (Simple and Effective VAE
-    Training with Calibrated Decoders, arXiv:2006.13202), whose last value in training is kept; or a fixed number.
+    Training with Calibrated Decoders, arXiv:2006.13202), whose logarithm a buffer keeps, so that a trainer that
+    averages weights publishes its moving average; or a fixed number. A value of one level is certain, whatever the
+    observation.
 
     Raises:
         ValueError: the settings do not fit the spec, in one sentence.
@@ -297,11 +299,11 @@ def _head(span: Span, observation: Observation) -> Head:
         if span.levels != 2:
             raise ValueError(f"the observation 'bernoulli' needs values of two levels, these have {span.levels}")
         return BernoulliHead()
-    if observation == "gaussian":
-        return GaussianHead(bounded=True)
-    if observation == "categorical" or (observation == "auto" and span.levels <= LARGEST_SOFTMAX):
+    few = observation == "auto" and span.levels <= LARGEST_SOFTMAX
+    # the scale that another likelihood has would go to zero with one level
+    if few or observation == "categorical" or span.levels == 1:
         return LevelsHead(span.levels)
-    return LogisticHead(span.levels)
+    return GaussianHead(bounded=True) if observation == "gaussian" else LogisticHead(span.levels)
 
 
 def level_index(x: Tensor, levels: int) -> Tensor:

@@ -266,8 +266,9 @@ def velocity_size(
     spec: TensorSpec, width: int | None, depth: int | None, embedding: int, dropout: float | None, side: int
 ) -> NetSize:
     """The size of the net of :func:`make_velocity`; what is null is what suits the form of a row."""
-    widest, deepest, left_out = (128, 2, 0.5) if spec.form == "vector" else (32, 1, 0.1)
-    return NetSize(width or widest, depth or deepest, embedding, left_out if dropout is None else dropout, side)
+    hidden, blocks = (128, 2) if spec.form == "vector" else (32, 1)
+    left_out = defaults_for(spec).dropout if dropout is None else dropout
+    return NetSize(width or hidden, depth or blocks, embedding, left_out, side)
 
 
 def suits_ladder(spec: TensorSpec, asked: Literal["auto", "flat", "ladder"]) -> bool:

@@ -290,6 +290,10 @@ class FlowMatchingConfig(ModelConfig):
             return ("prior",)
         return ("exemplar", "prior") if self.exemplar_dropout else ("exemplar",)
 
+    def reads_pairs(self) -> bool:
+        """Whether every row is learned beside an exemplar."""
+        return self.exemplar and not self.exemplar_dropout
+
     def evaluations(self) -> int:
         """Evaluations of the net for one row of the default operator: twice as many where guidance compares two."""
         guidance = self.exemplar_guidance if self.offered()[0] == "exemplar" else self.guidance

@@ -38,7 +38,8 @@ from models._nets import (
 )
 
 ACTIVE_NATS = 0.05  # a group of latents whose mean KL is less carries nothing
-ROWS_AT_ONCE = 2000  # rows decoded at once for importance samples: bounds the memory, leaves the value alone
+ROWS_AT_ONCE = 2000  # rows decoded at once for importance samples: bounds the memory, leaves its distribution alone
+PRIOR_WEIGHT = 0.001  # of learned priors, unless it is set
 
 
 class IafVae(GenerativeModel):
@@ -234,12 +235,12 @@ class IafVaeConfig(ModelConfig):
     prior: Literal["standard", "per_class"] = Field(
         "per_class", description="p(z|y): N(0, I), or learned for each class (ladder: always learned)."
     )
-    prior_weight: float = Field(
-        0.001,
+    prior_weight: float | None = Field(
+        None,
         ge=0,
         le=1000,
         allow_inf_nan=False,
-        description="How strongly learned priors are held near N(0, I) (flat).",
+        description="How strongly learned priors are held near N(0, I) (flat); null: 0.001.",
     )
     spread: float | None = Field(
         None,
@@ -274,7 +275,7 @@ class IafVaeConfig(ModelConfig):
             beta=self.beta,
             kl_warmup=self.kl_warmup,
             free_bits=self.free_bits,
-            prior_weight=self.prior_weight,
+            prior_weight=PRIOR_WEIGHT if self.prior_weight is None else self.prior_weight,
             spread=defaults.spread if self.spread is None else self.spread,
             optimiser=self.optimiser,
         )
@@ -282,7 +283,8 @@ class IafVaeConfig(ModelConfig):
     def _refuse_foreign(self, *, ladder: bool) -> None:
         if ladder and self.prior == "standard":
             raise ValueError("the priors of a ladder are learned; leave prior at per_class or set architecture to flat")
-        other, foreign = ("flat", ("latent", "context")) if ladder else ("ladder", ("maps", "levels"))
+        flat_alone, ladder_alone = ("latent", "context", "prior_weight"), ("maps", "levels")
+        other, foreign = ("flat", flat_alone) if ladder else ("ladder", ladder_alone)
         for name in foreign:
             if getattr(self, name) is not None:
                 raise ValueError(

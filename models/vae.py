@@ -80,15 +80,15 @@ class VariationalAutoencoder(GenerativeModel):
         decoder: nn.Module,
         *,
         latent: int,
-        heads: Heads | None = None,
-        correlated: bool = False,
-        beta: float = 1.0,
-        kl_warmup: float = 0.0,
-        free_bits: float = 0.0,
-        learned_prior: bool = False,
-        prior_weight: float = 0.001,
-        spread: float = 1.0,
-        optimiser: OptimiserConfig | None = None,
+        heads: Heads,
+        correlated: bool,
+        beta: float,
+        kl_warmup: float,
+        free_bits: float,
+        learned_prior: bool,
+        prior_weight: float,
+        spread: float,
+        optimiser: OptimiserConfig,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -96,13 +96,13 @@ class VariationalAutoencoder(GenerativeModel):
         self.beta = beta
         self.kl_warmup = kl_warmup
         self.free_bits = free_bits
-        self.optimiser = optimiser or OptimiserConfig()
+        self.optimiser = optimiser
         self.prior_weight = prior_weight
         self.spread = spread
         self.prior = Prior(spec.num_classes, latent, learned=learned_prior)
         self.posterior = Posterior(encoder, latent, correlated=correlated)
         self.decoder = decoder
-        self.heads = heads or Heads(spec)
+        self.heads = heads
         self.register_buffer("kl_weight", torch.tensor(beta), persistent=False)
 
     def begin_step(self, step: int, steps: int) -> None:

@@ -45,14 +45,27 @@ FURTHER, TRIES = 1.5, 5  # a change that leaves a row as it is grows by this fac
 class ChangeDecoder(nn.Module):
     """The change that a code ``(B, latent)`` stands for, whatever the row; an odd function of it.
 
-    The change of -z undoes that of z, as far as a change can be undone, and that of 0 is none. A raw output of one is
-    a change of ordinary size. Velocities stay within 0.3 of the distance between the nodes of their grid, so that the
-    small steps of :func:`models._warp.flow_along` are far from the first fold.
+    The code 0 changes nothing, and each part of the change of -z is the opposite of that of z. The two lead a place
+    back to first order in z: velocities alone exactly, but for their small steps; together with the affine map up to
+    second order, since the parts are undone in the order in which they were done and not in the reverse one. Pixels
+    come back less well: reading twice between pixels blurs, and thinning gives no covered detail back.
+
+    A raw output of one is a change of ordinary size for rows of ``size`` (H, W). All velocities together stay, each
+    way, within 0.3 of the distance between the nodes of their grid, so that the small steps of
+    :func:`models._warp.flow_along` are far from the first fold.
     """
 
-    def __init__(self, latent: int, hidden: int, side: int, grids: Sequence[int], *, light: bool) -> None:
+    bounds: Tensor
+    slopes: Tensor
+
+    def __init__(self, latent: int, hidden: int, size: Sequence[int], grids: Sequence[int], *, light: bool) -> None:
         super().__init__()
-        self.side, self.grids, self.light = side, tuple(grids), light
+        self.side, self.grids, self.light = max(size), tuple(grids), light
+        ways = [(nodes, side) for nodes in grids for side in reversed(size)]  # x before y
+        bounds = [0.3 * side / (nodes - 1) / len(grids) for nodes, side in ways]
+        slopes = [0.1 * side / bound for (_, side), bound in zip(ways, bounds, strict=True)]
+        self.register_buffer("bounds", torch.tensor(bounds).reshape(-1, 2, 1, 1), persistent=False)
+        self.register_buffer("slopes", torch.tensor(slopes).reshape(-1, 2, 1, 1), persistent=False)
         self.sizes = [4, 2, 1, *(2 * nodes**2 for nodes in grids)]
         if light:
             self.sizes += [1, LIGHT_NODES**2]
@@ -68,9 +81,8 @@ class ChangeDecoder(nn.Module):
         """The changes of codes ``(B, latent)``."""
         linear, shift, thickness, *rest = self.net(z).float().split(self.sizes, dim=1)
         velocities = []
-        for nodes, raw in zip(self.grids, rest, strict=False):
-            bound = 0.3 * self.side / (nodes - 1)
-            velocities.append(bound * torch.tanh(0.1 * self.side / bound * raw.reshape(-1, 2, nodes, nodes)))
+        for nodes, bound, slope, raw in zip(self.grids, self.bounds, self.slopes, rest, strict=False):
+            velocities.append(bound * torch.tanh(slope * raw.reshape(-1, 2, nodes, nodes)))
         dark = linear.new_zeros(len(z), 1)
         gamma, gain = (0.5 * rest[-2], 0.5 * rest[-1]) if self.light else (dark, dark.expand(-1, LIGHT_NODES**2))
         return Change(
@@ -91,9 +103,9 @@ class WarpVae(GenerativeModel):
     pixels forgive what no smooth change can reach, and leave grain open.
 
     The pairs (x, x') and (x', x) are as likely, and the model is made to know it: their posteriors are N(m, v) and
-    N(-m, v), and the change of -z undoes that of z. Squared errors ask for a darker, blurred row wherever the target is
-    not known; such a drift of all samples one way cannot be learned. ``stiffness`` is the penalty in nats on a velocity
-    of one side at one node, for each grid; ``spread`` scales z in a draw.
+    N(-m, v), and the change of -z has the opposite parts of that of z. Squared errors ask for a darker, blurred row
+    wherever the target is not known; such a drift of all samples one way cannot be learned. ``stiffness`` is the
+    penalty in nats on a velocity of the longer side at one node, for each grid; ``spread`` scales z in a draw.
     """
 
     def __init__(
@@ -251,6 +263,10 @@ class WarpVaeConfig(ModelConfig):
             raise ValueError("a stiffness is a number of nats, 0 or more")
         return self
 
+    def reads_pairs(self) -> bool:
+        """True: it learns how two rows of a class differ."""
+        return True
+
     def build(self, spec: TensorSpec, generator: torch.Generator) -> WarpVae:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.
 
@@ -269,7 +285,7 @@ class WarpVaeConfig(ModelConfig):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             encoder = make_encoder(pair, 2 * self.latent, NetSize(self.width, self.depth, self.embedding, 0.0))
-            decoder = ChangeDecoder(self.latent, self.hidden, max(size), self.grids, light=self.light)
+            decoder = ChangeDecoder(self.latent, self.hidden, size, self.grids, light=self.light)
         return WarpVae(
             spec,
             encoder,

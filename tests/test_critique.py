@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from augment.schema import ColumnSchema, DatasetSchema
 from augment.store import Store
 from augment.training._batches import Rows
 from models._contract import Batch, GenerativeModel, HasLatents, Objective, Span, TensorSpec
+from models.vae import VariationalAutoencoder
 
 SCHEMA = DatasetSchema(
     columns=(
@@ -225,6 +227,37 @@ def trained(folder: Path, listen: Any = None) -> Path:
     real = ingest(config.source, config.split, 7, store)
     progress = {} if listen is None else {"progress": listen}
     return store.path(training.train(real, config.model, config.train, 7, store, **progress))
+
+
+def test_a_model_that_cannot_be_looked_at_is_trained_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: GenerativeModel, latents: Tensor, labels: Tensor) -> Tensor:
+        raise ZeroDivisionError("no pictures today")
+
+    monkeypatch.setattr(VariationalAutoencoder, "decode", fails)
+    folder = trained(tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {training.WEIGHTS, training.SETTINGS, training.MODEL, training.CODEC}
+    assert not names & {LATENTS_FILE, TRAVERSALS_FILE}
+    assert "the latents are not shown: ZeroDivisionError: no pictures today" in (folder / "train.log").read_text()
+    monkeypatch.undo()
+    identity = [
+        json.loads((path / "manifest.json").read_text())["sha256"] for path in (folder, trained(tmp_path / "b"))
+    ]
+    assert identity[0] == identity[1]  # what is looked at is no part of the model
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_who_stops_a_run_while_the_latents_are_looked_at_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: type[BaseException]
+) -> None:
+    def stops(self: GenerativeModel, latents: Tensor, labels: Tensor) -> Tensor:
+        raise ending
+
+    monkeypatch.setattr(VariationalAutoencoder, "decode", stops)
+    with pytest.raises(ending):
+        trained(tmp_path)
 
 
 @pytest.mark.slow

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from augment._devices import cpu_threads
 from augment.worth import _neighbours
-from augment.worth._classifier import Design, fit_classifier
+from augment.worth._classifier import Classifier, Design, fit_classifier
 from augment.worth._frechet import frechet_distance
 from augment.worth._neighbours import chance_of_larger, density_and_coverage, nearest_distances, neighbour_radii
 from augment.worth.fidelity import Fidelity, Figure, RealSide, balanced_frechet, learn_real, measure_fidelity
@@ -253,6 +254,9 @@ def test_a_class_without_synthetic_rows_is_not_covered_and_cannot_be_learned_fro
     assert found.classes[2].coverage.floor is not None
     assert value_of(found.coverage) == pytest.approx(2 / 3 * value_of(good.coverage), abs=0.03)
     assert value_of(found.density) == pytest.approx(value_of(good.density), abs=0.1)
+    both = [found.classes[y].density for y in (0, 1)]  # a value and a floor are means over the same classes
+    assert floor_of(found.density) == pytest.approx(sum(map(floor_of, both)) / 2)
+    assert floor_of(found.density) != pytest.approx(floor_of(good.density))
     assert value_of(found.accuracy) == pytest.approx(2 / 3, abs=0.05)
     assert value_of(found.frechet) > 5 * floor_of(found.frechet)
 
@@ -275,6 +279,24 @@ def test_rows_that_are_shifted_or_spread_too_far_lie_farther_than_the_floor(real
 def test_figures_are_the_same_each_time_and_take_no_notice_of_other_randomness(real: RealSide, good: Fidelity) -> None:
     torch.rand(3)
     assert dataclasses.asdict(measure_fidelity(real, clusters(seed=3))) == dataclasses.asdict(good)
+
+
+def test_everything_is_computed_on_one_thread_whatever_the_caller_has(
+    real: RealSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    features = Classifier.features
+
+    def counting(net: Classifier, x: Tensor) -> Tensor:
+        threads.append(torch.get_num_threads())
+        return features(net, x)
+
+    monkeypatch.setattr(Classifier, "features", counting)
+    with cpu_threads(2):
+        small = Design(width=0.1, depth=1, dropout=0.0, steps=2)
+        measure_fidelity(learn_real(TABLE, clusters(), clusters(), 0, small, small), clusters())
+        assert torch.get_num_threads() == 2
+    assert set(threads) == {1}
 
 
 def test_both_sides_lend_as_many_rows_of_a_class_as_the_smaller_has(real: RealSide) -> None:

@@ -212,3 +212,15 @@ def test_a_likelihood_that_does_not_fit_the_values_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         Heads(spec, observation, sigma)
+
+
+@pytest.mark.parametrize("observation", ["auto", "gaussian", "logistic", "categorical"])
+def test_a_value_of_one_level_is_certain_and_drawn_as_it_is(observation: Observation) -> None:
+    spec = TensorSpec((4,), (Span("continuous", 1, 1), Span("continuous", 3, 256)), 1)
+    heads, rest = Heads(spec, observation), Heads(_span(3, 256), observation)
+    raw = torch.randn(50, heads.raw_size, generator=_generator())
+    x = _levels(256)[torch.randint(256, (50, 3), generator=_generator(1))]
+    nll = heads.negative_log_likelihood(raw, torch.cat([-torch.ones(50, 1), x], 1))
+    torch.testing.assert_close(nll, rest.negative_log_likelihood(raw[:, 1:], x))
+    for rows in (heads.draw(raw, _generator()), heads.centre(raw)):
+        assert (rows[:, 0] == -1).all()

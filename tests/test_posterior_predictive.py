@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from _judged_sets import IMAGES, TABLE, Trial, image_rows, replaced, table_rows
 from pydantic import ValidationError
 from scipy.stats import kstest
 from sklearn.datasets import load_wine
 
+from augment.checks._class_numbers import _add_by_class, first_drawn
+from augment.checks._contract import Evidence, ShardRecord
 from augment.checks._discrepancies import STATISTICS, Discrepancies, compare, corrected
 from augment.checks.posterior_predictive import PosteriorPredictive
 from augment.config import RunConfig
 from augment.errors import InputError
 from augment.gates import GATES, blessed, load_gates
+from augment.store import ArtifactRef
 from augment.validation import active_checks
 from flows.listing import check_rows
 
@@ -210,6 +214,56 @@ def test_rejected_rows_count_and_rows_drawn_later_do_not(tables: Trial) -> None:
     first = tables.audit([tables.shard(good, 902)], checks=[QUICK])
     figures = [json.loads((folder / "metrics.json").read_text())["details"] for folder in (later, first)]
     assert figures[0] == figures[1]
+
+
+def test_of_each_class_a_bounded_number_of_rows_is_kept_without_the_chunk_they_came_in() -> None:
+    parts: dict[str, list[np.ndarray]] = {}
+    for chunk in range(20):
+        labels = np.array(["often"] * 90 + ["rare"] * 10, dtype=object)
+        _add_by_class(parts, labels, {"value": np.arange(100.0) + 100 * chunk}, 25)
+    assert all(kept.base is None for found in parts.values() for kept in found)
+    assert {name: [len(kept) for kept in found] for name, found in parts.items()} == {
+        "often": [25],
+        "rare": [10, 10, 5],
+    }
+    assert np.concatenate(parts["rare"])[-1] == 294
+
+
+def test_a_shard_whose_classes_are_full_is_not_read(tmp_path: Path) -> None:
+    record = ShardRecord(
+        shard=ArtifactRef(stage="generate", key="0" * 32, sha256="0" * 64),
+        round=0,
+        rows=12,
+        drawn={"apple": 9, "pear": 3},
+        accepted={},
+        rejected={},
+        generator_ids=[],
+        first_index=0,
+        last_index=11,
+        malformed=[],
+        judged=[],
+    )
+    rows = pa.table({"label": ["apple"] * 9 + ["pear"] * 3, "feature.size": np.arange(12.0)})
+    pq.write_table(rows, tmp_path / "features.parquet")
+    absent = tmp_path / "not there"
+    evidence = Evidence(
+        schema=TABLE,
+        real=record.shard,
+        model=record.shard,
+        real_path=absent,
+        model_path=absent,
+        shards=[record.shard] * 2,
+        judged_paths=[tmp_path, absent],
+        records=[record, record],
+        wanted={"apple": 18, "pear": 6},
+    )
+    found = first_drawn(evidence, "gate", ["feature.size"], {}, 3)
+    assert {name: kept[:, 0].tolist() for name, kept in found.classes.items()} == {
+        "apple": [0, 1, 2],
+        "pear": [9, 10, 11],
+    }
+    with pytest.raises(FileNotFoundError):
+        first_drawn(evidence, "gate", ["feature.size"], {}, 4)
 
 
 def test_a_class_of_few_rows_is_left_out_and_nothing_is_judged_without_any(tables: Trial) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,15 +23,28 @@ from augment.store import Store
 from augment.training import train as train_artifact
 
 PLANE_STEPS, STACK_STEPS, BATCH_ROWS = 8000, 2000, 128
-# The least that a kind must reach: modes of the 25 Gaussians and the share of rows within 3 deviations of one, drawn as
-# one class and as five; numbers from 0 to 999 that 4,000 stacks of digits show (982 are shown by 4,000 real ones). Rows
-# spread evenly over the plane have no mode and a share of 0.07.
-PLANE_BOUNDS = {
-    "vae": {1: (0, 0.03), 5: (15, 0.15)},
-    "iaf_vae": {1: (0, 0.03), 5: (10, 0.12)},
-    "flow_matching": {1: (12, 0.12), 5: (15, 0.15)},
+# A learned sigma collapses on the plane: it grows to the whole grid before a latent is of use.
+SHARP = {"sigma": 0.05, "spread": 1.0, "dropout": 0.0, "width": 128}
+
+
+class Bounds(NamedTuple):
+    """What rows of a kind must reach, and the settings that it is built with.
+
+    ``plane``: modes of the 25 Gaussians, and the share of rows within 3 deviations of one; rows spread evenly over the
+    plane have no mode and a share of 0.07. ``stack``: numbers that 4,000 stacks show; 4,000 real ones show 982.
+    """
+
+    plane: tuple[int, float] | None
+    stack: int
+    plane_settings: Mapping[str, Any] = MappingProxyType({})
+
+
+BOUNDS = {
+    "flow_matching": Bounds((22, 0.35), 900),
+    "iaf_vae": Bounds((18, 0.3), 400, SHARP),
+    "vae": Bounds((18, 0.3), 400, SHARP),
+    "warp_vae": Bounds(None, 900),
 }
-STACK_BOUNDS = {"vae": 400, "iaf_vae": 400, "flow_matching": 850, "warp_vae": 900}
 
 
 def grey_levels(path: Path, codec: Codec) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +82,7 @@ def test_the_packaged_example_draws_digits_of_the_class_that_was_asked_for(tmp_p
 def covered_plane(kind: str, classes: int, *, deaf: bool = False) -> Covered:
     """How 2,500 rows of a model cover the 25 Gaussians that it was trained on 5,000 rows of."""
     real = plane_rows(torch.arange(5000) % classes, classes, seed=1)
-    model = MODELS[kind]().build(plane_spec(classes), generator())
+    model = MODELS[kind](**BOUNDS[kind].plane_settings).build(plane_spec(classes), generator())
     model = Deaf(model) if deaf else model
     train(model, real, PLANE_STEPS, BATCH_ROWS)
     labels = torch.arange(2500) % classes
@@ -78,7 +94,8 @@ def covered_plane(kind: str, classes: int, *, deaf: bool = False) -> Covered:
 @pytest.mark.parametrize("classes", [1, 5])
 @pytest.mark.parametrize("kind", [kind for kind, form in CASES if form == "vector"])
 def test_the_25_gaussians_are_covered(kind: str, classes: int) -> None:
-    modes, share = PLANE_BOUNDS[kind][classes]
+    assert BOUNDS[kind].plane is not None, "give the kind bounds"
+    modes, share = BOUNDS[kind].plane
     found = covered_plane(kind, classes)
     assert found.modes >= modes, found
     assert found.share >= share, found
@@ -87,10 +104,9 @@ def test_the_25_gaussians_are_covered(kind: str, classes: int) -> None:
 @pytest.mark.prove
 @pytest.mark.timeout(900)
 def test_a_model_that_ignores_the_label_covers_no_class_of_the_25_gaussians() -> None:
-    modes, share = PLANE_BOUNDS["vae"][5]
     found = covered_plane("vae", 5, deaf=True)
-    assert found.modes < modes, found
-    assert found.share < share, found
+    assert found.modes < 5, found
+    assert found.share < 0.2, found  # a fifth of the modes that it knows are of the class
 
 
 @pytest.mark.prove
@@ -107,4 +123,4 @@ def test_stacked_digits_show_the_thousand_numbers(kind: str) -> None:
         draw(model, labels, generator(3 + n), operator, exemplars=exemplars_for(real, labels, operator, seed=n))
         for n in range(8)
     ]
-    assert StackJudge(digits).covered(torch.cat(batches)) >= STACK_BOUNDS[kind]
+    assert StackJudge(digits).covered(torch.cat(batches)) >= BOUNDS[kind].stack

@@ -109,6 +109,8 @@ def test_setting_another_kind_drops_what_it_does_not_know(folder: Path) -> None:
         ("split: {test: 0.7, validation: 0.5}", "leave no rows to train on"),
         ("split: {train_per_class: {a: 0}}", "split.train_per_class.a is 0"),
         ("generate: {operator: magic}", "'magic' is not offered by vae"),
+        ("model: {kind: vae, optimiser: {betas: [1.5, 0.9]}}", "model.optimiser.betas.0"),
+        ("model: {kind: vae, optimiser: {betas: [0.9, .nan]}}", "model.optimiser.betas.1"),
         ("worth: {seeds: 3}", "set worth.seeds to 0"),
         ("name: x\nname: y", "the key 'name' is twice"),
         ("name: [", "cannot be read as YAML (line 1"),

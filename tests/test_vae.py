@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from _given_nets import vae_around
 from torch import Tensor, nn
 
 from models._contract import Batch, BoundsLikelihood, Span, TensorSpec
@@ -59,9 +60,7 @@ def _linear_gaussian(
     encoder = LinearEncoder(variance * weight.T / scale**2, widen * variance.reshape(1))
     spec = TensorSpec((3,), (Span("continuous", 3),), num_classes)
     decoder = LinearDecoder(weight, scale)
-    model = VariationalAutoencoder(
-        spec, encoder, decoder, latent=1, beta=7.0, free_bits=3.0, learned_prior=learned_prior
-    )
+    model = vae_around(encoder, decoder, spec, latent=1, beta=7.0, free_bits=3.0, learned_prior=learned_prior)
     rows = torch.randn(400, 1, generator=_generator()) @ weight.T + scale * torch.randn(400, 3, generator=_generator(1))
     marginal = torch.distributions.MultivariateNormal(torch.zeros(3), weight @ weight.T + scale**2 * torch.eye(3))
     return model, Batch(rows, torch.zeros(400, dtype=torch.int64)), marginal.log_prob(rows)

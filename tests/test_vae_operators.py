@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from _given_nets import vae_around
 from _model_cases import SPECS, generator, some_rows, train
 from torch import Tensor, nn
 
@@ -46,7 +47,7 @@ def _exact_entries() -> Tensor:
 
 
 def _model(encoder: nn.Module, *, correlated: bool) -> VariationalAutoencoder:
-    return VariationalAutoencoder(SPEC, encoder, Decoder(), latent=2, correlated=correlated)
+    return vae_around(encoder, Decoder(), SPEC, latent=2, correlated=correlated)
 
 
 def _rows(count: int) -> tuple[Batch, Tensor]:
@@ -97,7 +98,7 @@ def test_the_net_gives_the_lower_triangle_row_by_row() -> None:
         def forward(self, _x: Tensor, _y: Tensor) -> Tensor:
             return torch.cat([torch.zeros(1, 6), entries[:, :3]], dim=1)
 
-    posterior = VariationalAutoencoder(SPEC, Given(), Decoder(), latent=3, correlated=True).posterior
+    posterior = vae_around(Given(), Decoder(), SPEC, latent=3, correlated=True).posterior
     lower = posterior(torch.zeros(1, 3), torch.zeros(1)).lower
     assert torch.equal(lower, torch.tensor([[[0.0, 0, 0], [0, 0, 0], [1, 2, 0]]]))
 

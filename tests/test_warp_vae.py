@@ -11,7 +11,7 @@ from _model_cases import train
 from torch import Tensor
 
 from models._contract import Batch, Span, TensorSpec, VariesExemplars
-from models._warp import Change, apply_change, jacobian_determinants
+from models._warp import Change, apply_change, jacobian_determinants, read_at
 from models.warp_vae import WarpVae, WarpVaeConfig
 
 SIDE = 16
@@ -286,6 +286,32 @@ def test_a_pair_read_backwards_is_the_same_change_undone() -> None:
     for part, opposite in zip(_parts(change), _parts(undone), strict=True):
         torch.testing.assert_close(part, -opposite)
         assert part.abs().max() > 1e-3
+
+
+def test_the_opposite_code_leads_back_but_for_terms_of_second_order() -> None:
+    model = WarpVaeConfig(width=8).build(GREYS, _generator())
+    with torch.no_grad():
+        model.decoder.net[-1].weight.mul_(3)  # as large as after training
+    z = model.spread * torch.randn(200, 10, generator=_generator())
+    x = _picture(0, torch.zeros(200), torch.zeros(200))
+
+    def there_and_back(scale: float) -> tuple[float, float, float]:
+        """Root mean squares: how far places go and how far off they return, in pixels; how far off values do."""
+        with torch.no_grad():
+            changed, there = apply_change(x, model.decoder(scale * z))
+            returned, back = apply_change(changed, model.decoder(-scale * z))
+        left = there + read_at(back, there)
+        inner = (..., slice(3, -3), slice(3, -3))  # outside the border goes on, and nothing leads back
+        return _rms(there[inner]), _rms(left[inner]), _rms(returned - x)
+
+    (far, off, values), (_, off_by_half, _) = there_and_back(1.0), there_and_back(0.5)
+    assert off < 0.2 * far
+    assert off_by_half < 0.35 * off
+    assert values < 0.1
+
+
+def _rms(values: Tensor) -> float:
+    return values.square().mean().sqrt().item()
 
 
 def _parts(change: Change) -> list[Tensor]:

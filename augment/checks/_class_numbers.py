@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,18 +84,31 @@ def few_numbers(real: RealRows, part: Part, limit: int, categories: Categories) 
 
 
 def first_drawn(evidence: Evidence, gate: str, names: Sequence[str], categories: Categories, limit: int) -> Numbers:
-    """The numbers of the first ``limit`` synthetic rows of each class as first drawn; they are independent draws."""
+    """The numbers of the first ``limit`` synthetic rows of each class as first drawn.
+
+    The first rows stand for all of them, since the order in which rows are drawn says nothing about them. Those of an
+    operator without parents are independent draws; one with parents takes its exemplars in turn, in an order that is
+    drawn, so its rows are spread more evenly than independent ones. Memory is bounded by the kept rows and one batch,
+    and a shard that has only rows of classes that are full is not read.
+    """
     features = [name for name in names if name.startswith(FEATURE)]
     columns = ["label", *features, *(f"{gate}.{name}" for name in categories)]
     parts: dict[str, list[Floats]] = {}
     for path, record in zip(evidence.judged_paths, evidence.records, strict=True):
-        if record.round == 0:
-            for batch in _batches(path / "features.parquet", columns):
-                found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in features}
-                codes = {name: batch.column(f"{gate}.{name}").to_numpy() for name in categories}
-                labels = np.array(batch.column("label").to_pylist(), dtype=object)
-                _add_by_class(parts, labels, found | _indicators(codes, categories), limit)
+        if record.round > 0 or _are_full(parts, record.drawn, limit):
+            continue
+        for batch in _batches(path / "features.parquet", columns):
+            found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in features}
+            codes = {name: batch.column(f"{gate}.{name}").to_numpy() for name in categories}
+            labels = np.array(batch.column("label").to_pylist(), dtype=object)
+            _add_by_class(parts, labels, found | _indicators(codes, categories), limit)
+            if _are_full(parts, record.drawn, limit):
+                break
     return Numbers(list(names), {name: np.concatenate(found) for name, found in parts.items()})
+
+
+def _are_full(parts: Mapping[str, Sequence[Floats]], classes: Iterable[str], limit: int) -> bool:
+    return all(sum(map(len, parts.get(name, ()))) >= limit for name in classes)
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -110,8 +123,11 @@ def _add_by_class(
     table = np.column_stack([*columns.values(), np.empty((len(labels), 0))]).astype(np.float64)
     for name in np.unique(labels):
         before = parts.setdefault(str(name), [])
-        rows = table[labels == name]
-        before.append(rows if limit is None else rows[: max(0, limit - sum(map(len, before)))])
+        places = np.flatnonzero(labels == name)
+        if limit is not None:
+            places = places[: limit - sum(map(len, before))]
+        if len(places):
+            before.append(table[places])  # a copy: a view would keep the whole table
 
 
 def by_class(numbers: NDArray[Any], rows: Mapping[str, int]) -> dict[str, Floats]:

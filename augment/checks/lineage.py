@@ -106,7 +106,10 @@ def _content(ref: ArtifactRef) -> tuple[str, str]:
 
 
 def _save_rows(real: RealRows, folder: Path) -> None:
-    """Write the source row ids of the training rows in ascending order, and the class of each."""
+    """Write the source row ids of the training rows in ascending order, and the class of each.
+
+    Held in memory are 12 bytes a training row, and three times as many while they are put in order.
+    """
     schema = real.schema
     ids, classes = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
     for batch in real.batches(

@@ -248,9 +248,14 @@ def _judgement(compared: Mapping[str, Comparison], largest: Floats) -> Judgement
 
 
 def _histogram(replicated: Floats) -> dict[str, Any]:
-    """The shares of replicated values in equal bins over all of them."""
+    """The shares of replicated values in equal bins over all of them; values that differ by rounding count as one."""
     values = replicated[np.isfinite(replicated)]
-    counts, edges = np.histogram(values, BINS)
+    middle, room = float(values.mean()), 1e-9 * float(np.abs(values).max())
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 2 * room:
+        low, high = middle - max(room, 0.5), middle + max(room, 0.5)
+        values = np.full(len(values), middle)
+    counts, edges = np.histogram(values, BINS, (low, high))
     return {
         "low": _short(edges[0]),
         "high": _short(edges[-1]),

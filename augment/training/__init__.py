@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 import models
@@ -25,7 +27,7 @@ from augment._devices import (
 from augment._lineage import package_versions
 from augment._seeding import derive_seed, torch_generator
 from augment.codec import Codec
-from augment.critique import write_latents
+from augment.critique import LATENTS_FILE, TRAVERSALS_FILE, write_latents
 from augment.encoding import encode, encode_key
 from augment.errors import InputError, TrainingError
 from augment.progress import Progress, silent
@@ -176,6 +178,18 @@ def train(
     )
 
 
+def refuse_without_pairs(kind: str, labels: NDArray[np.int64], batch_size: int) -> None:
+    """Refuse a training on pairs of rows of a class where there are none.
+
+    Raises:
+        InputError: batches are of one row, or no class has two.
+    """
+    if batch_size < 2:
+        raise InputError(f"{kind} learns from pairs of rows in a batch; set train.batch_size to 2 or more.")
+    if not (np.unique(labels[labels >= 0], return_counts=True)[1] > 1).any():
+        raise InputError(f"{kind} learns from pairs of rows of a class, and no class has two training rows; add some.")
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """One training with everything about it decided; :meth:`fill` carries it out in the folder of its artifact."""
@@ -196,6 +210,8 @@ class TrainingRun:
         rows = Rows(source, codec.tensor, self.device)
         if not len(rows.labels):
             raise InputError("there are no training rows; leave some to train in split.")
+        if self.config.reads_pairs():
+            refuse_without_pairs(self.config.kind, rows.labels, self.choices.batch_size)
         model = build_model(self.config, codec.spec, self.seed)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         journal = Journal(folder)
@@ -222,20 +238,28 @@ class TrainingRun:
             settings = {"model": record["model"], "spec": record["spec"]}
             (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
             (folder / MODEL).write_text(json.dumps(record, indent=1) + "\n")
-            self._look_at_latents(model, loop, folder, codec, rows)
         except OSError as error:
             raise TrainingError(
                 f"the trained model cannot be written to {folder} ({error.strerror}); make room and run again: "
                 "training goes on from its last checkpoint."
             ) from None
+        self._look_at_latents(model, loop, folder, codec, rows, journal)
 
     def _look_at_latents(
-        self, model: GenerativeModel, loop: TrainingLoop, folder: Path, codec: Codec, rows: Rows
+        self, model: GenerativeModel, loop: TrainingLoop, folder: Path, codec: Codec, rows: Rows, journal: Journal
     ) -> None:
-        """Write what the latents of the averaged weights hold, where the model has any."""
-        model.load_state_dict(loop.average.tensors)
-        with cpu_threads(self.choices.threads):
-            write_latents(folder, model.eval(), codec, rows.batch, rows.labels, self.seed)
+        """Write what the latents of the averaged weights hold, where the model has any.
+
+        They are there to be looked at alone, so whatever fails leaves a line in the journal and the model as it is.
+        """
+        try:
+            model.load_state_dict(loop.average.tensors)
+            with cpu_threads(self.choices.threads):
+                write_latents(folder, model.eval(), codec, rows.batch, rows.labels, self.seed)
+        except Exception as error:  # noqa: BLE001 - a model's own code runs here, and may raise anything
+            for name in (LATENTS_FILE, TRAVERSALS_FILE):  # one without the other cannot be shown
+                (folder / name).unlink(missing_ok=True)
+            journal.say(f"the latents are not shown: {type(error).__name__}: {error}")
 
     def _loop(
         self, model: GenerativeModel, rows: Rows, folder: Path, journal: Journal, progress: Progress

@@ -5,6 +5,10 @@ held-out real rows (for label_agreement, what the held-out rows themselves score
 much without it, since all of them depend on the net, the data and the number of rows. The rows are encoded as a model
 sees them. Classes count the same, however many rows each has.
 
+The floor is no upper bound. Its rows were seen by the encoder in training, and lie in the features where held-out rows
+lie less: fresh real rows can score better (with 60 rows a side a coverage of .98 against a floor of .81, with 300 .97
+against .92). So a ratio slightly above one is possible, and small differences to the floor say nothing.
+
 =================  ====================================================================================================
 density, coverage  in the features of an encoder trained on real training rows, within each class (arXiv:2002.09797)
 frechet            the squared Fréchet distance in the same features (arXiv:1706.08500)
@@ -23,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from augment._devices import cpu_threads
 from augment._seeding import derive_seed, torch_generator
 from augment.worth._classifier import ENCODER, JUDGE, Classifier, Design, fit_classifier
 from augment.worth._frechet import frechet_distance
@@ -92,27 +97,34 @@ def learn_real(
     Raises:
         ValueError: there are no training rows.
     """
-    seen, held = (_by_class(rows, seed, part) for rows, part in ((train, "train"), (held_out, "held-out")))
-    net = fit_classifier(spec, _joined(seen, spec), encoder, seed)
-    return RealSide(
-        spec=spec,
-        train=seen,
-        held_out=held,
-        train_features={y: net.features(_shaped(x, spec)) for y, x in seen.items()},
-        held_out_features={y: net.features(_shaped(x, spec)) for y, x in held.items()},
-        encoder=net,
-        judge=fit_classifier(spec, _joined(seen, spec), judge, derive_seed(seed, "judge")),
-        learner=encoder,
-        seed=seed,
-    )
+    with cpu_threads(1):
+        seen, held = (_by_class(rows, seed, part) for rows, part in ((train, "train"), (held_out, "held-out")))
+        net = fit_classifier(spec, _joined(seen, spec), encoder, seed)
+        return RealSide(
+            spec=spec,
+            train=seen,
+            held_out=held,
+            train_features={y: net.features(_shaped(x, spec)) for y, x in seen.items()},
+            held_out_features={y: net.features(_shaped(x, spec)) for y, x in held.items()},
+            encoder=net,
+            judge=fit_classifier(spec, _joined(seen, spec), judge, derive_seed(seed, "judge")),
+            learner=encoder,
+            seed=seed,
+        )
 
 
 def measure_fidelity(real: RealSide, synthetic: Batch) -> Fidelity:
     """All figures of ``synthetic``, which is bounded as the real rows are; the same for the same arguments.
 
     Density, coverage and the Fréchet distance depend on the number of rows. For them both sides lend as many rows of a
-    class as the smaller has, and what the larger side lends is drawn ten times.
+    class as the smaller has, and what the larger side lends is drawn ten times. A figure of all classes is the mean
+    over those that have both a value and a floor.
     """
+    with cpu_threads(1):
+        return _measured(real, synthetic)
+
+
+def _measured(real: RealSide, synthetic: Batch) -> Fidelity:
     rows = _by_class(synthetic, real.seed, "synthetic")
     features = {y: real.encoder.features(_shaped(x, real.spec)) for y, x in rows.items()}
     neighbours, frechet = _compared(real, features)
@@ -130,7 +142,7 @@ def measure_fidelity(real: RealSide, synthetic: Batch) -> Fidelity:
         density=_mean(c.density for c in classes.values()),
         coverage=_mean(c.coverage for c in classes.values()),
         frechet=frechet,
-        label_agreement=_mean(f for f in agreement.values() if f.floor is not None),
+        label_agreement=_mean(agreement.values()),
         accuracy=_accuracy(real, rows),
         novelty=_mean(_novelty(real, rows, y) for y in sorted(rows)),
         classes=classes,
@@ -218,10 +230,11 @@ def _lent(train: Mapping[int, Tensor], synthetic: Mapping[int, Tensor], y: int) 
 
 
 def _mean(figures: Iterable[Figure]) -> Figure:
-    """The mean of the values and of the floors that there are."""
+    """The means over the figures that have a value and a floor; of what there is where none has both."""
     listed = list(figures)
-    values = [f.value for f in listed if f.value is not None]
-    floors = [f.floor for f in listed if f.floor is not None]
+    both = [f for f in listed if f.value is not None and f.floor is not None] or listed
+    values = [f.value for f in both if f.value is not None]
+    floors = [f.floor for f in both if f.floor is not None]
     return Figure(sum(values) / len(values) if values else None, sum(floors) / len(floors) if floors else None)
 
 
