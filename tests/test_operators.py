@@ -264,5 +264,5 @@ def test_parents_are_published_as_they_were_drawn_and_no_rejected_one_among_them
     assert {row["parent_ids"] is None for row in rows if not row["is_synthetic"]} == {True}
     card = (opened.path / "README.md").read_text()
     assert "operator\n`posterior`" in card
-    assert "near the code of a real training row of its class; it is in `parent_ids`" in card
+    assert "near the code of a real training row of its class; `parent_ids` names that row." in card
     assert opened.manifest.lineage["operator"] == "posterior"

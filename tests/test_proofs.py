@@ -23,8 +23,9 @@ from augment.store import Store
 from augment.training import train as train_artifact
 
 PLANE_STEPS, STACK_STEPS, BATCH_ROWS = 8000, 2000, 128
-# A learned sigma collapses on the plane: it grows to the whole grid before a latent is of use.
-SHARP = {"sigma": 0.05, "spread": 1.0, "dropout": 0.0, "width": 128}
+# Dropout blurs modes that are so narrow, and a learned sigma grows to the whole plane before a latent is of use.
+SHARP = {"dropout": 0.0}
+SHARP_LATENT = {**SHARP, "sigma": 0.05, "spread": 1.0, "width": 128}
 
 
 class Bounds(NamedTuple):
@@ -40,9 +41,9 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-    "flow_matching": Bounds((22, 0.35), 900),
-    "iaf_vae": Bounds((18, 0.3), 400, SHARP),
-    "vae": Bounds((18, 0.3), 400, SHARP),
+    "flow_matching": Bounds((24, 0.65), 900, SHARP),
+    "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
+    "vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "warp_vae": Bounds(None, 900),
 }
 
@@ -79,6 +80,13 @@ def test_the_packaged_example_draws_digits_of_the_class_that_was_asked_for(tmp_p
         assert drawn[asked == digit].std(0).mean() > 0.5 * spread  # not one image again and again
 
 
+def test_every_model_has_bounds_to_be_proven_by() -> None:
+    assert set(BOUNDS) == set(MODELS)
+    assert {kind for kind, bounds in BOUNDS.items() if bounds.plane} == {
+        kind for kind, form in CASES if form == "vector"
+    }
+
+
 def covered_plane(kind: str, classes: int, *, deaf: bool = False) -> Covered:
     """How 2,500 rows of a model cover the 25 Gaussians that it was trained on 5,000 rows of."""
     real = plane_rows(torch.arange(5000) % classes, classes, seed=1)
@@ -94,8 +102,7 @@ def covered_plane(kind: str, classes: int, *, deaf: bool = False) -> Covered:
 @pytest.mark.parametrize("classes", [1, 5])
 @pytest.mark.parametrize("kind", [kind for kind, form in CASES if form == "vector"])
 def test_the_25_gaussians_are_covered(kind: str, classes: int) -> None:
-    assert BOUNDS[kind].plane is not None, "give the kind bounds"
-    modes, share = BOUNDS[kind].plane
+    modes, share = BOUNDS[kind].plane or (25, 1)
     found = covered_plane(kind, classes)
     assert found.modes >= modes, found
     assert found.share >= share, found

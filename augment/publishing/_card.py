@@ -127,8 +127,7 @@ def _parents(operator: str) -> str:
     known = OPERATORS.get(operator)
     if known is None or not known.parents:
         return ""
-    named = "both are" if known.parents > 1 else "it is"
-    return f" {known.sentence.capitalize()}; {named} in `parent_ids`."
+    return f" {known.sentence.capitalize()}; `parent_ids` names {'both' if known.parents > 1 else 'that row'}."
 
 
 def _counts(manifest: Manifest) -> str:
