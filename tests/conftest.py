@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 
+import torch
+
+# Tests run side by side: threads that wait for a core that another test uses make each step tens of times slower.
+torch.set_num_threads(1)
+
 for name, value in {
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
