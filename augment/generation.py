@@ -155,7 +155,8 @@ def load_model(ref: ArtifactRef, store: Store, device: str = "cpu") -> tuple[Gen
     spec = TensorSpec.from_json(json.loads((folder / SETTINGS).read_text())["spec"])
     model = model_config(ref, store).build(spec, torch.Generator().manual_seed(0))
     model.load_state_dict(load_file(folder / WEIGHTS))
-    return model.to(choose_device(device, "generate.device")).eval(), Codec.load(folder / CODEC)
+    model.to(choose_device(device, "generate.device")).to(memory_format=torch.channels_last)
+    return model.eval(), Codec.load(folder / CODEC)
 
 
 def generate_shard(

@@ -58,13 +58,11 @@ what it takes in CPU seconds of one thread. `benchmarks/blessings.py` measures.
 """
 READING = """\
 Each figure is the mean over the seeds, with its standard error where there were several. The rows *real rows* are the
-floor: training rows in the place of the synthetic ones, as many of each class. Classes count the same. The floor is no
-upper bound: the classifier has seen its rows in training, so fresh real rows can score better (with 60 rows a side a
-coverage of .98 against a floor of .81, with 300 .97 against .92). A ratio slightly above one is possible, and small
-differences to the floor say nothing.
+floor: training rows in the place of the synthetic ones, as many of each class, in the features of classifiers that have
+not seen them. Classes count the same. Small differences to the floor say nothing.
 
 - **coverage**: share of held-out rows near which some synthetic row lies; **density**: in how many neighbourhoods of
-  held-out rows a synthetic row lies, over 5. Both within a class, in the features of a classifier that was trained on
+  held-out rows a synthetic row lies, over 5. Both within a class, in the features of classifiers that were trained on
   real rows (arXiv:2002.09797). Rows that all look alike have much density and little coverage.
 - **Fréchet**: squared Fréchet distance in the same features; less is better, and no other paper's figure compares.
 - **label agreement**: share of rows to which another classifier of real rows gives their label; of real rows, held-out

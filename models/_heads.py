@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,20 @@ from models._contract import Span, TensorSpec
 
 Observation = Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"]
 ScaleRule = Literal["learned", "shared", "optimal"]
+ObservationSetting = Annotated[
+    Observation,
+    Field(
+        description="p(x|z) of values that are no categories; auto: Gaussian without levels, a softmax for up to 32 "
+        "levels, else a discretised logistic."
+    ),
+]
+SigmaSetting = Annotated[
+    ScaleRule | Annotated[float, Field(ge=0.001, le=20, allow_inf_nan=False)],
+    Field(
+        description="Scale of a Gaussian or logistic p(x|z): learned for each value, shared by a span, optimal (that "
+        "of the batch; Gaussian), or a number."
+    ),
+]
 
 LARGEST_SOFTMAX = 32  # with more levels a softmax per value costs more than it tells: neighbouring levels are alike
 LOG_SCALE_RANGE = (-3.0, 3.0)  # a repeated value would otherwise pull the scale to zero and the density to infinity

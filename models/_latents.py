@@ -58,6 +58,12 @@ def default_latent(spec: TensorSpec) -> int:
     return max(4, round(min(2 * math.sqrt(spec.size), 6 * math.sqrt(math.sqrt(spec.size)))))
 
 
+def warmed_up(beta: float, share: float, step: int, steps: int) -> float:
+    """The weight of the KL term at step ``step`` (from 0): it rises from 0 to ``beta`` over that share of ``steps``."""
+    rise = share * steps
+    return beta * min(1.0, step / rise) if rise else beta
+
+
 def arc(first: Tensor, second: Tensor, prior: Gaussian, place: Tensor) -> Tensor:
     """Codes ``(B, latent)`` on the arc from ``first`` (``place`` 0) to ``second`` (1); ``place`` is ``(B, 1)``.
 

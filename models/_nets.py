@@ -7,7 +7,8 @@ group within a row, so that a row's output never depends on its batch mates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -182,7 +183,7 @@ class GridEncoder(nn.Module):
         self.down = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(channels)
         )
-        self.blocks = _stage_blocks(channels, size.embedding, size)
+        self.blocks = stage_blocks(channels, size.embedding, size)
         self.norm = nn.GroupNorm(math.gcd(8, channels[-1]), channels[-1])
         self.last = nn.Linear(channels[-1] * math.prod(sides[-1]), outputs)
 
@@ -212,7 +213,7 @@ class GridDecoder(nn.Module):
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
         self.first = nn.Linear(condition, channels[-1] * math.prod(sides[-1]))
         self.up = nn.ModuleList(nn.Conv2d(after, before, 1) for before, after in pairwise(channels))
-        self.blocks = _stage_blocks(channels, condition, size)
+        self.blocks = stage_blocks(channels, condition, size)
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
         self.shuffle = nn.PixelShuffle(patch)
         self.last = nn.Conv2d(channels[0], outputs // (self.height * self.width) * patch**2, 3, padding=1)
@@ -231,10 +232,20 @@ class GridDecoder(nn.Module):
         return out
 
 
-def _stage_blocks(channels: Sequence[int], condition: int, size: NetSize) -> nn.ModuleList:
+def stage_blocks(channels: Sequence[int], condition: int, size: NetSize) -> nn.ModuleList:
+    """The residual blocks of each stage of a grid, which hear a condition of that many numbers."""
     return nn.ModuleList(
         nn.ModuleList(GridBlock(width, condition, size.dropout) for _ in range(size.depth)) for width in channels
     )
+
+
+@contextmanager
+def first_weights(generator: torch.Generator) -> Iterator[None]:
+    """A block in which layers draw their first weights from one number of ``generator``; torch's own state is kept."""
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def make_encoder(spec: TensorSpec, outputs: int, size: NetSize) -> nn.Module:

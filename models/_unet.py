@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models._contract import TensorSpec
-from models._nets import GridBlock, LabelEmbedding, NetSize, VectorBlock, grid_stages
+from models._nets import LabelEmbedding, NetSize, VectorBlock, grid_stages, stage_blocks
 
 TIME_FREQUENCIES = 16
 HIGHEST_FREQUENCY = 100.0  # radians over the whole path: features that change faster tell nothing that v follows
@@ -97,8 +97,8 @@ class GridVelocity(nn.Module):
         )
         self.up = nn.ModuleList(nn.Conv2d(after, before, 1) for before, after in pairwise(channels))
         self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in channels[:-1])
-        self.descent = _blocks(channels, size)
-        self.ascent = _blocks(channels, size)
+        self.descent = stage_blocks(channels, size.embedding, size)
+        self.ascent = stage_blocks(channels, size.embedding, size)
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
         self.last = nn.Conv2d(channels[0], pixels * patch**2, 3, padding=1)
 
@@ -121,9 +121,3 @@ class GridVelocity(nn.Module):
         v = self.shuffle(self.last(functional.silu(self.norm(h))))
         out: Tensor = v[:, :, : self.height, : self.width]
         return out
-
-
-def _blocks(channels: tuple[int, ...], size: NetSize) -> nn.ModuleList:
-    return nn.ModuleList(
-        nn.ModuleList(GridBlock(width, size.embedding, size.dropout) for _ in range(size.depth)) for width in channels
-    )

@@ -27,9 +27,10 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._gaussian import normal_noise
-from models._nets import LARGEST_WORKING_SIDE, make_velocity, velocity_size
+from models._nets import LARGEST_WORKING_SIDE, first_weights, make_velocity, velocity_size
 from models._pairs import same_class_partners
-from models._solvers import SOLVERS, Solver, SolverName, integrate
+from models._settings import Dropout, Embedding, Resolution, Width
+from models._solvers import SOLVERS, SolverName, integrate
 from models._unet import Exemplars
 
 TimesName = Literal["uniform", "logit_normal"]
@@ -47,43 +48,18 @@ class FlowMatching(GenerativeModel):
     :func:`models._nets.make_velocity`; ``reads_exemplars`` says whether it takes any.
     """
 
-    def __init__(
-        self,
-        spec: TensorSpec,
-        velocity: nn.Module,
-        *,
-        label_dropout: float = 0.1,
-        guidance: float = 1.0,
-        times: TimesName = "uniform",
-        solver: Solver = SOLVERS["midpoint"],
-        solver_steps: int = 10,
-        reads_exemplars: bool = False,
-        exemplar_dropout: float = 0.5,
-        exemplar_guidance: float = 1.0,
-        optimiser: OptimiserConfig | None = None,
-    ) -> None:
+    def __init__(self, spec: TensorSpec, velocity: nn.Module, settings: FlowMatchingConfig) -> None:
         super().__init__()
         self.spec = spec
         self.velocity = velocity
-        self.label_dropout = label_dropout
-        self.guidance = guidance
-        self.times = times
-        self.solver = solver
-        self.solver_steps = solver_steps
-        self.reads_exemplars = reads_exemplars
-        self.exemplar_dropout = exemplar_dropout
-        self.exemplar_guidance = exemplar_guidance
-        self.optimiser = optimiser or OptimiserConfig()
+        self.settings = settings
 
     def objectives(self) -> Sequence[Objective]:
         """One: the squared error of the velocity; of pairs that are formed in the batch, where exemplars are read."""
+        settings = self.settings
         return [
             Objective(
-                "flow",
-                tuple(self.parameters()),
-                self._loss,
-                self.optimiser,
-                batch_statistics=self.reads_exemplars,
+                "flow", tuple(self.parameters()), self._loss, settings.optimiser, batch_statistics=settings.exemplar
             )
         ]
 
@@ -95,10 +71,10 @@ class FlowMatching(GenerativeModel):
         """
         x_1 = as_continuous(self.spec, batch.x, generator)
         x_0 = normal_noise(x_1.shape, generator, x_1.device)
-        t = draw_times(len(x_1), self.times, generator)
+        t = draw_times(len(x_1), self.settings.times, generator)
         along = t.reshape(-1, *[1] * (x_1.dim() - 1))
         x_t = (1 - along) * x_0 + along * x_1
-        y = torch.where(_chance(self.label_dropout, batch.y, generator), NO_LABEL, batch.y)
+        y = torch.where(_chance(self.settings.label_dropout, batch.y, generator), NO_LABEL, batch.y)
         raw = self.velocity(x_t, t, y, self._partners(batch, generator)).float()
         errors = path_errors(self.spec, raw, x_0, x_1)
         terms = {"loss": errors.mean()}
@@ -114,21 +90,21 @@ class FlowMatching(GenerativeModel):
 
         A row beside itself would teach to copy.
         """
-        if not self.reads_exemplars:
+        if not self.settings.exemplar:
             return None
         x = batch.x[same_class_partners(batch.y, generator)]
         differs = (x != batch.x).flatten(1).any(1)
-        given = differs & ~_chance(self.exemplar_dropout, batch.y, generator)
+        given = differs & ~_chance(self.settings.exemplar_dropout, batch.y, generator)
         return Exemplars(as_continuous(self.spec, x, None), given)
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)`` where the flow carries noise whose deviations ``temperature`` scales."""
         exemplars = None
-        if self.reads_exemplars:
+        if self.settings.exemplar:
             none = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
             exemplars = Exemplars(torch.zeros(len(labels), *self.spec.shape, device=labels.device), none)
-        return self._draw(labels, exemplars, self.guidance, generator, temperature)
+        return self._draw(labels, exemplars, self.settings.guidance, generator, temperature)
 
     @torch.no_grad()
     def sample_from(
@@ -139,10 +115,10 @@ class FlowMatching(GenerativeModel):
         Raises:
             ValueError: the model was built without exemplars.
         """
-        if not self.reads_exemplars:
+        if not self.settings.exemplar:
             raise ValueError("this model was trained without exemplars; set model.exemplar to true and train it again")
         beside = Exemplars(as_continuous(self.spec, exemplars, None), torch.ones_like(labels, dtype=torch.bool))
-        return self._draw(labels, beside, self.exemplar_guidance, generator, temperature)
+        return self._draw(labels, beside, self.settings.exemplar_guidance, generator, temperature)
 
     def _draw(
         self, y: Tensor, exemplars: Exemplars | None, guidance: float, generator: torch.Generator, temperature: float
@@ -160,7 +136,7 @@ class FlowMatching(GenerativeModel):
         def v(x: Tensor, t: float) -> Tensor:
             return self.guided_velocity(x, t, y, exemplars, guidance=guidance)
 
-        return integrate(self.solver, v, x, self.solver_steps, begin=begin, end=end)
+        return integrate(SOLVERS[self.settings.solver], v, x, self.settings.solver_steps, begin=begin, end=end)
 
     def guided_velocity(
         self, x: Tensor, t: float, y: Tensor, exemplars: Exemplars | None = None, *, guidance: float
@@ -238,13 +214,11 @@ class FlowMatchingConfig(ModelConfig):
     training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=2000, batch_size=64, ema_decay=0.995)
 
     kind: Literal["flow_matching"] = "flow_matching"
-    width: int | None = Field(None, ge=8, le=4096, description="Hidden units, or channels of the first stage.")
+    width: Width = None
     depth: int | None = Field(None, ge=1, le=16, description="Residual blocks, in each stage and direction of a grid.")
-    embedding: int = Field(64, ge=1, le=1024, description="Length of the vector that stands for time and class.")
-    dropout: float | None = Field(None, ge=0, lt=1, allow_inf_nan=False, description="Share of hidden values left out.")
-    side: int = Field(
-        LARGEST_WORKING_SIDE, ge=4, le=256, description="Longest side that convolutions work on; else in patches."
-    )
+    embedding: Embedding = 64
+    dropout: Dropout = None
+    resolution: Resolution = LARGEST_WORKING_SIDE
     label_dropout: float = Field(
         0.1, ge=0, lt=1, allow_inf_nan=False, description="Share of the rows whose label is hidden in training."
     )
@@ -272,6 +246,13 @@ class FlowMatchingConfig(ModelConfig):
         OptimiserConfig(learning_rate=2e-3, betas=(0.9, 0.99)),
         description="The step of the one objective.",
     )
+
+    @model_validator(mode="after")
+    def _refuse_what_would_do_nothing(self) -> Self:
+        for name in () if self.exemplar else ("exemplar_dropout", "exemplar_guidance"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of flows that read exemplars; set exemplar to true, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _refuse_what_is_not_trained(self) -> Self:
@@ -302,21 +283,7 @@ class FlowMatchingConfig(ModelConfig):
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> FlowMatching:
         """A model for ``spec`` whose first weights follow from ``generator`` alone."""
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        size = velocity_size(spec, self.width, self.depth, self.embedding, self.dropout, self.side)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        size = velocity_size(spec, self.width, self.depth, self.embedding, self.dropout, self.resolution)
+        with first_weights(generator):
             velocity = make_velocity(spec, size, exemplars=self.exemplar)
-        return FlowMatching(
-            spec,
-            velocity,
-            label_dropout=self.label_dropout,
-            guidance=self.guidance,
-            times=self.times,
-            solver=SOLVERS[self.solver],
-            solver_steps=self.solver_steps,
-            reads_exemplars=self.exemplar,
-            exemplar_dropout=self.exemplar_dropout,
-            exemplar_guidance=self.exemplar_guidance,
-            optimiser=self.optimiser,
-        )
+        return FlowMatching(spec, velocity, self)

@@ -9,7 +9,7 @@ vectors and small grids; ``ladder`` has maps of latents in many rungs, for large
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -26,16 +26,12 @@ from models._contract import (
 )
 from models._flat import FlatLatents
 from models._gaussian import free_bits_penalty, importance_weighted_bound, normal_noise
-from models._heads import Heads, Observation, ScaleRule
+from models._heads import Heads, ObservationSetting, SigmaSetting
 from models._iaf import FlowSize, Inferred, Noise
 from models._ladder import Ladder, LadderSize
-from models._latents import default_latent
-from models._nets import (
-    LARGEST_WORKING_SIDE,
-    NetSize,
-    defaults_for,
-    suits_ladder,
-)
+from models._latents import default_latent, warmed_up
+from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, suits_ladder
+from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
 
 ACTIVE_NATS = 0.05  # a group of latents whose mean KL is less carries nothing
 ROWS_AT_ONCE = 2000  # rows decoded at once for importance samples: bounds the memory, leaves its distribution alone
@@ -55,37 +51,37 @@ class IafVae(GenerativeModel):
         spec: TensorSpec,
         latents: FlatLatents | Ladder,
         heads: Heads,
+        settings: IafVaeConfig,
         *,
-        beta: float,
-        kl_warmup: float,
-        free_bits: float,
-        prior_weight: float,
         spread: float,
-        optimiser: OptimiserConfig,
     ) -> None:
         super().__init__()
         self.spec, self.latents, self.heads = spec, latents, heads
-        self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
-        self.prior_weight, self.spread = prior_weight, spread
-        self.optimiser = optimiser
-        self.register_buffer("kl_weight", torch.tensor(beta), persistent=False)
+        self.settings, self.spread = settings, spread
+        self.prior_weight = PRIOR_WEIGHT if settings.prior_weight is None else settings.prior_weight
+        self.register_buffer("kl_weight", torch.tensor(settings.beta), persistent=False)
 
     def begin_step(self, step: int, steps: int) -> None:
         """Set the weight of the KL term."""
-        rise = self.kl_warmup * steps
-        self.kl_weight.fill_(self.beta * min(1.0, step / rise) if rise else self.beta)
+        self.kl_weight.fill_(warmed_up(self.settings.beta, self.settings.kl_warmup, step, steps))
 
     def objectives(self) -> Sequence[Objective]:
         """One: the negative ELBO, with free bits, beta, and the hold on the priors."""
         # the threshold of the free bits and an optimal scale are of a whole batch, so it must not be split
-        whole = self.free_bits > 0 or self.heads.by_batch
-        return [Objective("elbo", tuple(self.parameters()), self._loss, self.optimiser, batch_statistics=whole)]
+        whole = self.settings.free_bits > 0 or self.heads.by_batch
+        return [
+            Objective("elbo", tuple(self.parameters()), self._loss, self.settings.optimiser, batch_statistics=whole)
+        ]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         inferred = self._infer(batch, generator)
         nll = self.heads.negative_log_likelihood(inferred.raw, batch.x).mean()
         # of one draw, a group's share can be negative: without free bits nothing must be cut off
-        kl = free_bits_penalty(inferred.kl, self.free_bits) if self.free_bits else inferred.kl.sum(1).mean()
+        kl = (
+            free_bits_penalty(inferred.kl, self.settings.free_bits)
+            if self.settings.free_bits
+            else inferred.kl.sum(1).mean()
+        )
         loss = nll + self.kl_weight * (kl + self.prior_weight * self.latents.divergence())
         groups, log_det = inferred.kl.detach().mean(0), inferred.log_det.detach().mean()
         return {
@@ -188,16 +184,10 @@ class IafVaeConfig(ModelConfig):
     levels: int | None = Field(
         None, ge=1, le=8, description="Resolutions, each half of the one before (ladder; the paper's: 1); null: 3."
     )
-    width: int | None = Field(None, ge=8, le=4096, description="Hidden units, or channels (flat: of the first stage).")
+    width: Width = None
     depth: int | None = Field(None, ge=1, le=64, description="Residual blocks of a stage, or rungs of a level.")
-    embedding: int = Field(64, ge=1, le=1024, description="Length of the vector that stands for a class.")
-    dropout: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        allow_inf_nan=False,
-        description="Share of hidden values left out; null: by the form of a row.",
-    )
+    embedding: Embedding = 64
+    dropout: Dropout = None
     steps: int = Field(2, ge=0, le=64, description="Steps of the flow; 0: the posterior is a diagonal Gaussian.")
     hidden: int | None = Field(
         None, ge=1, le=8192, description="Hidden units of a step; null: 128, and width in a ladder."
@@ -205,26 +195,11 @@ class IafVaeConfig(ModelConfig):
     layers: int | None = Field(None, ge=0, le=8, description="Hidden layers of a step; null: 2, and 1 in a ladder.")
     context: int | None = Field(None, ge=1, le=4096, description="Numbers told to every step (flat); null: 32.")
     location_only: bool = Field(False, description="The steps move the latents and do not scale them.")
-    resolution: int = Field(
-        LARGEST_WORKING_SIDE,
-        ge=4,
-        le=256,
-        description="Longest side in pixels that convolutions work on; larger grids are cut into patches.",
-    )
-    observation: Observation = Field(
-        "auto",
-        description="p(x|z) of values that are no categories; auto: Gaussian without levels, a softmax for up to 32 "
-        "levels, else a discretised logistic.",
-    )
-    sigma: ScaleRule | Annotated[float, Field(ge=0.001, le=20, allow_inf_nan=False)] = Field(
-        "learned",
-        description="Scale of a Gaussian or logistic p(x|z): learned for each value, shared by a span (the paper's), "
-        "optimal (that of the batch; Gaussian), or a number.",
-    )
-    beta: float = Field(1.0, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
-    kl_warmup: float = Field(
-        0.0, ge=0, le=1, allow_inf_nan=False, description="Share of the steps in which the KL's weight rises to beta."
-    )
+    resolution: Resolution = LARGEST_WORKING_SIDE
+    observation: ObservationSetting = "auto"
+    sigma: SigmaSetting = "learned"
+    beta: Beta = 1.0
+    kl_warmup: KlWarmup = 0.0
     free_bits: float = Field(
         0.0,
         ge=0,
@@ -242,13 +217,7 @@ class IafVaeConfig(ModelConfig):
         allow_inf_nan=False,
         description="How strongly learned priors are held near N(0, I) (flat); null: 0.001.",
     )
-    spread: float | None = Field(
-        None,
-        gt=0,
-        le=10,
-        allow_inf_nan=False,
-        description="Spread of z in a draw, over its prior's; null: by the form of a row.",
-    )
+    spread: Spread = None
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )
@@ -264,21 +233,9 @@ class IafVaeConfig(ModelConfig):
         self._refuse_foreign(ladder=ladder)
         defaults = defaults_for(spec)
         heads = Heads(spec, self.observation, self.sigma)
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with first_weights(generator):
             latents = self._ladder(spec, heads) if ladder else self._flat(spec, heads)
-        return IafVae(
-            spec,
-            latents,
-            heads,
-            beta=self.beta,
-            kl_warmup=self.kl_warmup,
-            free_bits=self.free_bits,
-            prior_weight=PRIOR_WEIGHT if self.prior_weight is None else self.prior_weight,
-            spread=defaults.spread if self.spread is None else self.spread,
-            optimiser=self.optimiser,
-        )
+        return IafVae(spec, latents, heads, self, spread=defaults.spread if self.spread is None else self.spread)
 
     def _refuse_foreign(self, *, ladder: bool) -> None:
         if ladder and self.prior == "standard":

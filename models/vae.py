@@ -7,7 +7,7 @@ Representation using Deep Conditional Generative Models).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -23,9 +23,10 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._gaussian import Gaussian, free_bits_penalty, importance_weighted_bound, kl_divergence, normal_noise
-from models._heads import Heads, Observation, ScaleRule
-from models._latents import ACTIVE_VARIANCE, Prior, arc, default_latent
-from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, make_decoder, make_encoder
+from models._heads import Heads, ObservationSetting, SigmaSetting
+from models._latents import ACTIVE_VARIANCE, Prior, arc, default_latent, warmed_up
+from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, make_decoder, make_encoder
+from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
 
 LARGEST_FULL = 256  # latents whose covariance is full: 32,896 numbers a row
 
@@ -78,43 +79,34 @@ class VariationalAutoencoder(GenerativeModel):
         spec: TensorSpec,
         encoder: nn.Module,
         decoder: nn.Module,
+        heads: Heads,
+        settings: VaeConfig,
         *,
         latent: int,
-        heads: Heads,
-        correlated: bool,
-        beta: float,
-        kl_warmup: float,
-        free_bits: float,
-        learned_prior: bool,
-        prior_weight: float,
         spread: float,
-        optimiser: OptimiserConfig,
     ) -> None:
         super().__init__()
         self.spec = spec
+        self.settings = settings
         self.latent = latent
-        self.beta = beta
-        self.kl_warmup = kl_warmup
-        self.free_bits = free_bits
-        self.optimiser = optimiser
-        self.prior_weight = prior_weight
         self.spread = spread
-        self.prior = Prior(spec.num_classes, latent, learned=learned_prior)
-        self.posterior = Posterior(encoder, latent, correlated=correlated)
+        self.prior = Prior(spec.num_classes, latent, learned=settings.prior == "per_class")
+        self.posterior = Posterior(encoder, latent, correlated=settings.posterior == "full")
         self.decoder = decoder
         self.heads = heads
-        self.register_buffer("kl_weight", torch.tensor(beta), persistent=False)
+        self.register_buffer("kl_weight", torch.tensor(settings.beta), persistent=False)
 
     def begin_step(self, step: int, steps: int) -> None:
         """Set the weight of the KL term."""
-        rise = self.kl_warmup * steps
-        self.kl_weight.fill_(self.beta * min(1.0, step / rise) if rise else self.beta)
+        self.kl_weight.fill_(warmed_up(self.settings.beta, self.settings.kl_warmup, step, steps))
 
     def objectives(self) -> Sequence[Objective]:
         """One: the negative ELBO, with free bits, beta, and the hold on the prior."""
         # the threshold of the free bits and an optimal scale are of a whole batch, so it must not be split
-        whole = self.free_bits > 0 or self.heads.by_batch
-        return [Objective("elbo", tuple(self.parameters()), self._loss, self.optimiser, batch_statistics=whole)]
+        whole = self.settings.free_bits > 0 or self.heads.by_batch
+        return [
+            Objective("elbo", tuple(self.parameters()), self._loss, self.settings.optimiser, batch_statistics=whole)
+        ]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         posterior = self.posterior(batch.x, batch.y)
@@ -122,7 +114,9 @@ class VariationalAutoencoder(GenerativeModel):
         nll = self.heads.negative_log_likelihood(raw, batch.x).mean()
         kl = kl_divergence(posterior, self.prior(batch.y))
         held = self.prior.divergence()
-        loss = nll + self.kl_weight * (free_bits_penalty(kl, self.free_bits) + self.prior_weight * held)
+        loss = nll + self.kl_weight * (
+            free_bits_penalty(kl, self.settings.free_bits) + self.settings.prior_weight * held
+        )
         active = (posterior.mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
         scale = self.heads.mean_scale(raw)
         return {
@@ -209,39 +203,18 @@ class VaeConfig(ModelConfig):
 
     kind: Literal["vae"] = "vae"
     latent: int | None = Field(None, ge=1, le=4096, description="Latent numbers; null: by the size of a row.")
-    width: int | None = Field(None, ge=8, le=4096, description="Hidden units, or channels of the first stage.")
+    width: Width = None
     depth: int = Field(1, ge=1, le=16, description="Residual blocks, in each stage of a grid.")
-    embedding: int = Field(64, ge=1, le=1024, description="Length of the vector that stands for a class.")
-    dropout: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        allow_inf_nan=False,
-        description="Share of hidden values left out; null: by the form of a row.",
-    )
-    resolution: int = Field(
-        LARGEST_WORKING_SIDE,
-        ge=4,
-        le=256,
-        description="Longest side in pixels that convolutions work on; larger grids are cut into patches.",
-    )
-    observation: Observation = Field(
-        "auto",
-        description="p(x|z) of values that are no categories; auto: Gaussian without levels, a softmax for up to 32 "
-        "levels, else a discretised logistic.",
-    )
-    sigma: ScaleRule | Annotated[float, Field(ge=0.001, le=20, allow_inf_nan=False)] = Field(
-        "learned",
-        description="Scale of a Gaussian or logistic p(x|z): learned for each value, shared by a span, optimal (that "
-        "of the batch; Gaussian), or a number.",
-    )
+    embedding: Embedding = 64
+    dropout: Dropout = None
+    resolution: Resolution = LARGEST_WORKING_SIDE
+    observation: ObservationSetting = "auto"
+    sigma: SigmaSetting = "learned"
     posterior: Literal["diagonal", "full"] = Field(
         "diagonal", description="Covariance of q(z|x): of independent latents, or a full one."
     )
-    beta: float = Field(1.0, ge=0, le=1000, allow_inf_nan=False, description="Weight of the KL term; 1: the bound.")
-    kl_warmup: float = Field(
-        0.0, ge=0, le=1, allow_inf_nan=False, description="Share of the steps in which the KL's weight rises to beta."
-    )
+    beta: Beta = 1.0
+    kl_warmup: KlWarmup = 0.0
     free_bits: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="Nats of KL a latent has for free.")
     prior: Literal["standard", "per_class"] = Field(
         "per_class", description="p(z|y): N(0, I), or learned for each class."
@@ -249,13 +222,7 @@ class VaeConfig(ModelConfig):
     prior_weight: float = Field(
         0.001, ge=0, le=1000, allow_inf_nan=False, description="How strongly learned priors are held near N(0, I)."
     )
-    spread: float | None = Field(
-        None,
-        gt=0,
-        le=10,
-        allow_inf_nan=False,
-        description="Spread of z in a draw, over its prior's; null: by the form of a row.",
-    )
+    spread: Spread = None
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )
@@ -267,7 +234,6 @@ class VaeConfig(ModelConfig):
             ValueError: a grid of more than one span; a likelihood that does not fit the values; a full covariance of
                 more latents than it can have.
         """
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         defaults = defaults_for(spec)
         dropout = defaults.dropout if self.dropout is None else self.dropout
         size = NetSize(self.width or defaults.width, self.depth, self.embedding, dropout, self.resolution)
@@ -279,22 +245,8 @@ class VaeConfig(ModelConfig):
                 f"latent to {LARGEST_FULL} at most, or posterior to diagonal"
             )
         heads = Heads(spec, self.observation, self.sigma)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with first_weights(generator):
             encoder = make_encoder(spec, Posterior.outputs(latent, correlated=correlated), size)
             decoder = make_decoder(spec, latent, size, heads.raw_size)
-        return VariationalAutoencoder(
-            spec,
-            encoder,
-            decoder,
-            latent=latent,
-            heads=heads,
-            correlated=correlated,
-            beta=self.beta,
-            kl_warmup=self.kl_warmup,
-            free_bits=self.free_bits,
-            learned_prior=self.prior == "per_class",
-            prior_weight=self.prior_weight,
-            spread=defaults.spread if self.spread is None else self.spread,
-            optimiser=self.optimiser,
-        )
+        spread = defaults.spread if self.spread is None else self.spread
+        return VariationalAutoencoder(spec, encoder, decoder, heads, self, latent=latent, spread=spread)

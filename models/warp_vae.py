@@ -31,7 +31,7 @@ from models._contract import (
 )
 from models._gaussian import Gaussian, kl_divergence, normal_noise
 from models._latents import ACTIVE_VARIANCE
-from models._nets import NetSize, make_encoder
+from models._nets import NetSize, first_weights, make_encoder
 from models._pairs import same_class_partners
 from models._warp import Change, apply_change, jacobian_determinants
 
@@ -113,28 +113,20 @@ class WarpVae(GenerativeModel):
         spec: TensorSpec,
         encoder: nn.Module,
         decoder: ChangeDecoder,
+        settings: WarpVaeConfig,
         *,
-        latent: int,
-        precision: float,
-        beta: float,
-        stiffness: Sequence[float],
         spread: float,
-        optimiser: OptimiserConfig | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.encoder = encoder
         self.decoder = decoder
-        self.latent = latent
-        self.precision = precision
-        self.beta = beta
-        self.stiffness = tuple(stiffness)
+        self.settings = settings
         self.spread = spread
-        self.optimiser = optimiser or OptimiserConfig()
 
     def objectives(self) -> Sequence[Objective]:
         """One, over the pairs that a batch holds, so that a batch must not be split."""
-        return [Objective("elbo", tuple(self.parameters()), self._loss, self.optimiser, batch_statistics=True)]
+        return [Objective("elbo", tuple(self.parameters()), self._loss, self.settings.optimiser, batch_statistics=True)]
 
     def posterior(self, x: Tensor, target: Tensor, y: Tensor) -> Gaussian:
         """q(z|x, x', y): which change takes ``x`` to ``target``; N(m, v) where q(z|x', x, y) is N(-m, v)."""
@@ -152,10 +144,10 @@ class WarpVae(GenerativeModel):
         change = self.decoder(z)
         changed, field = apply_change(batch.x, change)
         squares = functional.avg_pool2d(changed - target, 3, stride=1, padding=1).square().flatten(1).mean(1)
-        reconstruction = _mean_of_pairs(self.precision * squares, alone)
+        reconstruction = _mean_of_pairs(self.settings.precision * squares, alone)
         kl = _mean_of_pairs(kl_divergence(posterior, _standard_normal(posterior.mean)).sum(1), alone)
         penalty = _mean_of_pairs(self._penalty(change), alone)
-        terms = {"loss": reconstruction + self.beta * kl + penalty}
+        terms = {"loss": reconstruction + self.settings.beta * kl + penalty}
         logged = {"reconstruction": reconstruction, "kl": kl, "penalty": penalty}
         with torch.no_grad():
             active = (posterior.mean.var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
@@ -164,7 +156,7 @@ class WarpVae(GenerativeModel):
     def _penalty(self, change: Change) -> Tensor:
         """What the velocities cost, ``(B,)`` in nats."""
         cost = change.shift.new_zeros(len(change.shift))
-        for stiffness, velocity in zip(self.stiffness, change.velocities, strict=True):
+        for stiffness, velocity in zip(self.settings.stiffness, change.velocities, strict=True):
             cost = cost + stiffness * (velocity / self.decoder.side).square().flatten(1).sum(1)
         return cost
 
@@ -176,7 +168,11 @@ class WarpVae(GenerativeModel):
 
         On few levels a small change may round to none; such a z grows until the row is no copy of its exemplar.
         """
-        z = self.spread * temperature * normal_noise((len(exemplars), self.latent), generator, exemplars.device)
+        z = (
+            self.spread
+            * temperature
+            * normal_noise((len(exemplars), self.settings.latent), generator, exemplars.device)
+        )
         originals = as_rows(self.spec, exemplars)
         rows = self._changed(exemplars, z)
         for _ in range(TRIES):
@@ -280,20 +276,9 @@ class WarpVaeConfig(ModelConfig):
         channels, *size = spec.shape
         if min(size) < SMALLEST_SIDE:
             raise ValueError(f"a warp_vae needs at least {SMALLEST_SIDE} pixels a side, this grid has {min(size)}")
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         pair = TensorSpec((2 * channels, *size), (Span("continuous", 2 * spec.size),), spec.num_classes)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with first_weights(generator):
             encoder = make_encoder(pair, 2 * self.latent, NetSize(self.width, self.depth, self.embedding, 0.0))
             decoder = ChangeDecoder(self.latent, self.hidden, size, self.grids, light=self.light)
-        return WarpVae(
-            spec,
-            encoder,
-            decoder,
-            latent=self.latent,
-            precision=self.precision,
-            beta=self.beta,
-            stiffness=self.stiffness,
-            spread=self.spread or (FINE_SPREAD if max(size) > COARSE_SIDE else COARSE_SPREAD),
-            optimiser=self.optimiser,
-        )
+        by_size = FINE_SPREAD if max(size) > COARSE_SIDE else COARSE_SPREAD
+        return WarpVae(spec, encoder, decoder, self, spread=self.spread or by_size)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from models._contract import OptimiserConfig, TensorSpec
+from models._contract import TensorSpec
 from models._heads import Heads
-from models.vae import VariationalAutoencoder
+from models.vae import VaeConfig, VariationalAutoencoder
 
 
 def vae_around(
@@ -21,18 +21,10 @@ def vae_around(
     learned_prior: bool = False,
 ) -> VariationalAutoencoder:
     """A model whose loss is the plain bound but for what is given."""
-    return VariationalAutoencoder(
-        spec,
-        encoder,
-        decoder,
-        latent=latent,
-        heads=Heads(spec),
-        correlated=correlated,
+    settings = VaeConfig(
         beta=beta,
-        kl_warmup=0.0,
         free_bits=free_bits,
-        learned_prior=learned_prior,
-        prior_weight=0.001,
-        spread=1.0,
-        optimiser=OptimiserConfig(),
+        posterior="full" if correlated else "diagonal",
+        prior="per_class" if learned_prior else "standard",
     )
+    return VariationalAutoencoder(spec, encoder, decoder, Heads(spec), settings, latent=latent, spread=1.0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models._contract import Span, TensorSpec
 from models._unet import Exemplars
-from models.flow_matching import FlowMatching
+from models.flow_matching import FlowMatching, FlowMatchingConfig
 
 MIXED = TensorSpec((6,), (Span("continuous", 2), Span("categorical", 3), Span("continuous", 1, 5)), 3)
 GRID = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 3)
@@ -33,4 +33,4 @@ class Recorded(nn.Module):
 def recorded(spec: TensorSpec, **settings: Any) -> tuple[FlowMatching, Recorded]:
     """A model with such a velocity, and the velocity."""
     net = Recorded()
-    return FlowMatching(spec, net, **settings), net
+    return FlowMatching(spec, net, FlowMatchingConfig(**settings)), net

@@ -30,12 +30,21 @@ VECTOR = TensorSpec((4,), (Span("continuous", 4),), 2)
 
 
 class Duel(GenerativeModel):
-    """Two objectives that would leak into each other: each loss depends on both nets, and dropout draws from torch."""
+    """Two objectives that would leak into each other: each loss depends on both nets, and dropout draws from torch.
+
+    One of them has a convolution, whose weights the trainer lays out by channels.
+    """
 
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.left = nn.Sequential(nn.Linear(spec.size, 8), nn.Dropout(0.5), nn.Linear(8, spec.size))
+        self.left = nn.Sequential(
+            nn.Unflatten(1, (2, 1, -1)),
+            nn.Conv2d(2, 4, 3, padding=1),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(2 * spec.size, spec.size),
+        )
         self.right = nn.Linear(spec.size, spec.size)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 

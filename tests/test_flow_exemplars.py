@@ -12,7 +12,6 @@ from _toy_flows import GRID, MIXED, PLANE, SMALL, recorded
 
 from models._continuous import as_rows
 from models._contract import Batch, SamplesPrior, TensorSpec, VariesExemplars
-from models._solvers import SOLVERS
 from models._unet import Exemplars
 from models.flow_matching import FlowMatching, FlowMatchingConfig
 
@@ -48,7 +47,7 @@ def test_an_exemplar_that_is_not_given_is_not_read_and_zeros_are_not_none() -> N
 
 def test_an_exemplar_is_another_row_of_the_class_or_hidden() -> None:
     """Row 0 is alone in its class, 1 and 2 are equal, 3 has no label, the others have partners."""
-    model, net = recorded(PLANE, reads_exemplars=True, exemplar_dropout=0.25)
+    model, net = recorded(PLANE, exemplar=True, exemplar_dropout=0.25)
     y = torch.cat([torch.tensor([5, 4, 4, -1]), torch.arange(4000) % 3])
     x = torch.randn(len(y), 2, generator=generator())
     x[2] = x[1]
@@ -68,7 +67,7 @@ def test_pairs_keep_a_batch_whole() -> None:
 
 
 def test_guidance_with_exemplars_keeps_the_exemplar_in_both_terms() -> None:
-    model, net = recorded(PLANE, reads_exemplars=True, exemplar_guidance=2.0, solver=SOLVERS["euler"], solver_steps=1)
+    model, net = recorded(PLANE, exemplar=True, exemplar_guidance=2.0, solver="euler", solver_steps=1)
     rows = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
     drawn = model.sample_from(rows, torch.tensor([2, 0]), generator())
     noise = torch.randn(2, 2, generator=generator())
@@ -106,7 +105,7 @@ def test_what_varies_in_large_classes_reaches_a_class_of_three_rows_through_its_
     train(model, Batch(x, y), steps=600, batch_size=256)
     exemplars, labels = x[800:].repeat(500, 1), torch.full((1500,), 8)
     for guidance, widest in ((1.0, 0.85), (0.0, 1.3)):  # 0: the exemplar alone tells the class, and less surely
-        model.exemplar_guidance = guidance
+        model.settings = model.settings.model_copy(update={"exemplar_guidance": guidance})
         moved = model.sample_from(exemplars, labels, generator(3)) - centres[800]
         assert 0.4 < (moved @ along).std() < widest
         assert (moved @ across).abs().mean() < 0.35

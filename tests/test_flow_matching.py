@@ -49,7 +49,7 @@ def check_moments(model: FlowMatching, m: float, s: float) -> None:
 
 
 def _on_a_gaussian(net: nn.Module) -> FlowMatching:
-    return FlowMatching(LINE, net, solver=SOLVERS["midpoint"], solver_steps=40)
+    return FlowMatching(LINE, net, FlowMatchingConfig(solver_steps=40))
 
 
 def test_the_flow_in_closed_form_gives_the_moments_of_its_gaussian() -> None:
@@ -97,7 +97,8 @@ def test_the_loss_is_zero_for_the_velocity_that_leads_to_the_only_row() -> None:
     row = torch.tensor([0.7, -1.2])
     batch = Batch(row.expand(64, 2), torch.zeros(64, dtype=torch.int64))
     losses = [
-        FlowMatching(PLANE, ToOnePoint(end)).objectives()[0].loss(batch, generator())["loss"] for end in (row, -row)
+        FlowMatching(PLANE, ToOnePoint(end), FlowMatchingConfig()).objectives()[0].loss(batch, generator())["loss"]
+        for end in (row, -row)
     ]
     assert losses[0] < 1e-6
     assert losses[1] > 1
@@ -146,7 +147,7 @@ def test_times_are_distributed_as_stated_row_by_row(times: Any) -> None:
 @pytest.mark.parametrize(("guidance", "speed", "rows"), [(0.0, 1.0, 4), (1.0, 4.0, 4), (3.0, 10.0, 8)])
 def test_guidance_is_none_plus_weight_times_the_difference(guidance: float, speed: float, rows: int) -> None:
     """No label has speed 1 and label 2 speed 4; two velocities are asked for in one batch, and only where needed."""
-    model, net = recorded(PLANE, guidance=guidance, solver=SOLVERS["euler"], solver_steps=3)
+    model, net = recorded(PLANE, guidance=guidance, solver="euler", solver_steps=3)
     noise = torch.randn(4, 2, generator=generator())
     drawn = model.sample(torch.full((4,), 2), generator())
     torch.testing.assert_close(drawn, noise + speed)
@@ -170,9 +171,7 @@ def test_guidance_one_is_the_flow_of_the_class_and_zero_that_of_no_label() -> No
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 1.5])
 def test_the_stated_evaluations_are_those_that_sampling_takes(solver: Any, guidance: float) -> None:
     config = FlowMatchingConfig(solver=solver, solver_steps=4, guidance=guidance)
-    model, net = recorded(
-        PLANE, guidance=config.guidance, solver=SOLVERS[config.solver], solver_steps=config.solver_steps
-    )
+    model, net = recorded(PLANE, guidance=config.guidance, solver=config.solver, solver_steps=config.solver_steps)
     model.sample(torch.zeros(5, dtype=torch.int64), generator())
     assert sum(len(x) for x, _, _, _ in net.asked) == 5 * config.evaluations()
 
@@ -229,7 +228,14 @@ def test_grids_of_many_sizes_are_learned_and_drawn(shape: tuple[int, int, int], 
 @pytest.mark.parametrize("name", ["guidance", "exemplar_guidance"])
 def test_guidance_against_labels_that_were_never_hidden_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"set {name} to 1"):
-        FlowMatchingConfig(label_dropout=0.0, **{"exemplar_guidance": 1.0, name: 1.5})
+        FlowMatchingConfig(label_dropout=0.0, exemplar=True, **{"exemplar_guidance": 1.0, name: 1.5})
+
+
+@pytest.mark.parametrize(("name", "value"), [("exemplar_dropout", 0.2), ("exemplar_guidance", 1.5)])
+def test_settings_of_exemplars_are_refused_where_none_are_read(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is of flows that read exemplars; set exemplar to true"):
+        FlowMatchingConfig(**{name: value})
+    assert FlowMatchingConfig.model_validate(FlowMatchingConfig().model_dump()) == FlowMatchingConfig()
 
 
 def _shares(x: Tensor) -> Tensor:
@@ -252,7 +258,7 @@ class PosteriorOfCategories(nn.Module):
 def test_exact_posteriors_of_categories_give_their_shares(solver: Any) -> None:
     shares = torch.tensor([0.6, 0.3, 0.08, 0.02])
     spec = TensorSpec((4,), (Span("categorical", 4),), 1)
-    model = FlowMatching(spec, PosteriorOfCategories(shares), solver=SOLVERS[solver], solver_steps=200)
+    model = FlowMatching(spec, PosteriorOfCategories(shares), FlowMatchingConfig(solver=solver, solver_steps=200))
     rows = model.sample(torch.zeros(20_000, dtype=torch.int64), generator())
     torch.testing.assert_close(rows.mean(0), shares, atol=0.012, rtol=0)
 

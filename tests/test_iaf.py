@@ -184,18 +184,7 @@ def _known_model(decoder: nn.Module, encoder: nn.Module, values: int, steps: int
     size, flow = NetSize(8, 1, 4, 0.0), FlowSize(steps, 32, 2, location_only=False)
     latents = FlatLatents(spec, size, flow, latent=2, context=4, outputs=2 * values, learned_prior=False)
     latents.encoder, latents.decoder = encoder, decoder
-    config = IafVaeConfig(**settings)
-    return IafVae(
-        spec,
-        latents,
-        Heads(spec),
-        beta=config.beta,
-        kl_warmup=config.kl_warmup,
-        free_bits=config.free_bits,
-        prior_weight=0.001,
-        spread=1.0,
-        optimiser=config.optimiser,
-    )
+    return IafVae(spec, latents, Heads(spec), IafVaeConfig(**settings), spread=1.0)
 
 
 def _correlated(steps: int, widen: float = 1.0) -> tuple[IafVae, Batch, Tensor, Tensor]:

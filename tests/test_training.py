@@ -381,7 +381,7 @@ def test_a_model_is_refused_for_data_that_it_does_not_take() -> None:
     grid = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 2)
     with pytest.raises(InputError, match=r"'duel' learns tables, and these data are images of shape \(1, 8, 8"):
         check_model(DuelConfig(), grid)
-    assert check_model(DuelConfig(), VECTOR) == 4 * 8 + 8 + 8 * 4 + 4 + 4 * 4 + 4
+    assert check_model(DuelConfig(), VECTOR) == 2 * 4 * 9 + 4 + 8 * 4 + 4 + 4 * 4 + 4
 
 
 def test_settings_that_a_model_cannot_use_are_an_input_error() -> None:

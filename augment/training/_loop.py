@@ -87,6 +87,7 @@ class TrainingLoop:
         self._journal = journal
         self._progress = progress
         fabric.to_device(model)
+        model.to(memory_format=torch.channels_last)  # convolutions are a tenth faster so on a CPU, more on a GPU
         self._steps: Sequence[ObjectiveStep] = [
             ObjectiveStep(objective, fabric, model, compiled=settings.compiled) for objective in model.objectives()
         ]

@@ -126,7 +126,7 @@ class ObjectiveStep:
         for path, value in values.items():
             objective, index, name = path.rsplit("/", 2)
             if objective == self.objective.name:
-                state.setdefault(int(index), {})[name] = value
+                state.setdefault(int(index), {})[name] = _laid_out(value, self._parameters[int(index)])
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
 
@@ -168,3 +168,10 @@ class ObjectiveStep:
         if self._fabric.device.type == "cuda":
             torch.cuda.empty_cache()
         return micro_batch // 2
+
+
+def _laid_out(value: Any, parameter: Tensor) -> Any:
+    """A tensor of the shape of ``parameter`` with its strides too: a fused step reads both in the order of memory."""
+    if isinstance(value, Tensor) and value.shape == parameter.shape:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value
