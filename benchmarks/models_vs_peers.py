@@ -63,7 +63,7 @@ def environment(root: Path) -> Path:
 
 def prepare(source: Path | None, rows: int, folder: Path) -> str:
     """Write the images as both sides read them; what they are, in words."""
-    if source is not None and (source / "mnist").is_dir():
+    if source is not None:
         pixels, labels = idx_part(source / "mnist", "train")
         title = "MNIST"
     else:
@@ -175,8 +175,10 @@ def main() -> int:
     args = arguments()
     rows: list[dict[str, Any]] = []
     reason = ""
+    if args.data is not None and not (args.data / "mnist").is_dir():
+        reason = f"no data: {args.data / 'mnist'} is not there; leave --data out to train on made images"
     try:
-        python = environment(args.environments.expanduser().absolute())
+        python = environment(args.environments.expanduser().absolute()) if not reason else Path()
     except (RuntimeError, OSError) as error:
         reason = str(error)
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:

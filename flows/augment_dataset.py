@@ -34,9 +34,10 @@ def augment_dataset(config: RunConfig) -> State[Publication]:
     """
     with recorded(config) as run:
         real = run.keep(tasks.ingest(config))
-        model = run.keep(placement.train(config, real))
-        reference = run.keep(tasks.make_reference(config, real))
+        # before the training: what does not fit the data should cost no GPU
         wanted = tasks.rows_to_draw(config, real)
+        reference = run.keep(tasks.make_reference(config, real))
+        model = run.keep(placement.train(config, real))
         shards, judged = draw(config, run, real, model, reference, wanted)
         audit = run.keep(tasks.conclude(config, real, reference, model, wanted, shards, judged))
         context = run.context.model_copy(update={"requested": wanted, "artifacts": (reference,)})

@@ -16,10 +16,10 @@ WEIGHT_BYTES = 4  # of a parameter: weights are kept as 32-bit floats
 def describe_run(config: RunConfig) -> dict[str, Any]:
     """The plan of a run as plain values; nothing is trained.
 
-    The source is read and encoded, which a run then need not do.
+    The source is read and encoded, and what the checks must know of it is learned, which a run then need not do.
 
     Raises:
-        InputError: the source, the split, the plan or the model do not fit together.
+        InputError: the source, the split, the plan, the model or the checks do not fit together.
     """
     from augment.codec import Codec
     from augment.encoding import encode
@@ -28,12 +28,14 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     from augment.operators import OPERATORS, chosen_operator
     from augment.plan import describe_plan
     from augment.training import check_model, training_choices
+    from augment.validation import active_checks, make_reference
 
     store = Store.open(config.store)
     real = ingest(config.source, config.split, config.seed, store)
     planned = describe_plan(config.plan, real, store).model_dump(mode="json")
     spec = Codec.load(store.path(encode(real, config.seed, store)) / "codec.json").spec
     parameters = check_model(config.model, spec)
+    make_reference(real, active_checks(config.checks), config.seed, store)
     choices = training_choices(config.model, config.train)
     operator = chosen_operator(config.model, config.generate.operator)
     return {

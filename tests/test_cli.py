@@ -183,6 +183,13 @@ def test_the_plan_of_the_example_counts_rows_and_trains_nothing(tmp_path: Path) 
     assert not (tmp_path / "store" / "stages" / "train").exists()
 
 
+def test_the_plan_refuses_a_check_that_the_data_cannot_answer(tmp_path: Path) -> None:
+    checks = 'checks=[{kind: posterior_predictive, measures: ["image.inc"]}]'
+    done = call("plan", "--store", str(tmp_path / "store"), "--set", checks)
+    assert done.exit_code == 2
+    assert "names 'image.inc', which these data do not have; they have: image.mean" in done.stderr
+
+
 def test_the_plan_says_what_it_costs_for_a_person_too(tmp_path: Path) -> None:
     said = call("plan", "--store", str(tmp_path / "store"), "--set", "generate.shard_rows=100").stdout
     bytes_ = r"[\d.]+ [kM]B"
