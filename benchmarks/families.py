@@ -19,7 +19,6 @@ docs/pictures, of the first seed.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
 import tempfile
@@ -34,6 +33,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from _cells import RESULTS, UNFINISHED, Cell, Cells, mean_and_error
+from _images import Labels, Pixels, idx_part, write_idx
 from _picture_grid import write_picture_grid
 
 from augment._seeding import derive_seed, numpy_generator, torch_generator
@@ -94,15 +94,20 @@ def some_fashion(source: Path, seed: int, folder: Path) -> dict[str, Any]:
     """A source of 5,000 training and 2,000 test images of Fashion-MNIST, a seeded choice."""
     parts = {}
     for part, rows in (("train", 5_000), ("t10k", 2_000)):
-        labels = np.frombuffer(gzip.decompress((source / f"{part}-labels-idx1-ubyte.gz").read_bytes()), np.uint8)[8:]
-        pixels = np.frombuffer(gzip.decompress((source / f"{part}-images-idx3-ubyte.gz").read_bytes()), np.uint8)[16:]
+        pixels, labels = idx_part(source, part)
         chosen = np.sort(numpy_generator(seed, "families", part).choice(len(labels), rows, replace=False))
-        content = {"images": pixels.reshape(-1, 28, 28)[chosen], "labels": labels[chosen]}
-        for name, array in content.items():
-            head = np.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
-            (folder / f"{part}-{name}").write_bytes(head + array.tobytes())
-        parts[part] = {name: str(folder / f"{part}-{name}") for name in content}
-    return {"kind": "idx", **parts["train"], "test": parts["t10k"]}
+        parts[part] = pixels[chosen], labels[chosen]
+    return idx_source(folder, parts["train"], parts["t10k"])
+
+
+def idx_source(folder: Path, train: tuple[Pixels, Labels], test: tuple[Pixels, Labels]) -> dict[str, Any]:
+    """A source of the images and labels of both parts, written as IDX files into ``folder``."""
+    files: dict[str, dict[str, str]] = {}
+    for part, (pixels, labels) in (("train", train), ("t10k", test)):
+        files[part] = {name: str(folder / f"{part}-{name}") for name in ("images", "labels")}
+        write_idx(Path(files[part]["images"]), pixels)
+        write_idx(Path(files[part]["labels"]), labels.astype(np.uint8))
+    return {"kind": "idx", **files["train"], "test": files["t10k"]}
 
 
 def cpu_seconds(action: Callable[[], Any]) -> tuple[float, Any]:

@@ -21,7 +21,7 @@ from models._heads import Heads
 
 LARGEST_WORKING_SIDE = 16  # full-resolution convolutions cost four times as much a halving and change samples little
 SMALLEST_SIDE = 4
-LARGEST_FLAT_SIDE = 28  # one vector of latents is learned in a fraction of the steps that maps of them need
+LARGEST_FLAT_SIDE = 64  # one vector of latents draws coherent rows after a fraction of the steps that maps of them need
 
 
 class NetSize(NamedTuple):
@@ -283,7 +283,10 @@ def velocity_size(
 
 
 def suits_ladder(spec: TensorSpec, asked: Literal["auto", "flat", "ladder"]) -> bool:
-    """Whether latents are maps in a ladder rather than one vector: where asked for, else for grids above 28 pixels.
+    """Whether latents are maps in a ladder rather than one vector: where asked for, else for grids above 64 pixels.
+
+    Of 32x32 pixels in colour, after 150 CPU seconds each, the ladder had the better bound (13,000 nats, flat 14,200)
+    and the worse rows: a Fréchet distance of 17.6 (flat 7.1), and .27 of its labels recognised (flat .59).
 
     Raises:
         ValueError: a ladder is asked for rows that are vectors.

@@ -142,3 +142,51 @@ def test_peers_that_cannot_be_installed_are_reported_as_absent(tmp_path: Path) -
     (row,) = run(str(BENCHMARKS / "models_vs_peers.py"), *asked)["rows"]
     assert row["ratio"] is None
     assert "in the way" in row["absent"]
+
+
+def test_an_interval_of_paired_differences_is_students() -> None:
+    from scarce_images import interval
+
+    assert interval([0.01, 0.02, 0.03]) == {"mean": 0.02, "low": -0.00484, "high": 0.04484}  # t(0.975, 2) = 4.3027
+    assert interval([0.01]) == {"mean": 0.01, "low": None, "high": None}
+
+
+def test_the_best_arms_are_chosen_on_validation_rows_and_compared_on_test_rows() -> None:
+    from scarce_images import CLASSICAL, SYNTHETIC, summarised
+
+    arms = (*CLASSICAL, *SYNTHETIC)
+    validation = dict(zip(arms, (0.7, 0.8, 0.6, 0.6, 0.7, 0.8), strict=True))
+    test = dict(zip(arms, (0.9, 0.5, 0.5, 0.9, 0.9, 0.6), strict=True))
+    measured = {
+        arm: {
+            part: dict.fromkeys(("balanced_accuracy", "scarce_recall"), figures[arm])
+            for part, figures in (("validation", validation), ("test", test))
+        }
+        for arm in arms
+    }
+    cell = {"data": "d", "kind": "k", "arms": measured, "cpu_seconds": {"train": 1.0}, "settings": {}}
+    row = summarised([cell, cell, {"data": "d", "kind": "k", "absent": "no memory"}])
+    assert row["seeds"] == 2
+    assert row["best"]["without"] == "affine + gain"
+    assert row["best"]["with"] == "shifts + gain + synthetic"
+    assert row["best"]["balanced_accuracy"] == {"mean": 0.1, "low": 0.1, "high": 0.1}
+    assert row["differences"]["affine + gain + synthetic"]["scarce_recall"]["mean"] == 0.4
+    assert row["ratio"] == pytest.approx(1.2)
+
+
+def test_shifts_move_whole_pixels_and_classes_have_the_same_mass() -> None:
+    from scarce_images import CLASSES, CLASSICAL, Pool
+
+    from models._contract import Batch
+
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(CLASSES).repeat_interleave(torch.arange(1, CLASSES + 1))
+    x = torch.zeros(len(y), 1, 28, 28) - 1
+    x[:, :, 14, 14] = 2 * (y[:, None] + 1) / CLASSES - 1
+    drawn = Pool(Batch(x, y)).draw(200, generator)
+    assert torch.allclose(drawn.sum((1, 2, 3)), (torch.arange(CLASSES).repeat_interleave(200) + 1) / CLASSES)
+    shifted = CLASSICAL["shifts"](drawn, generator)
+    assert torch.allclose(shifted.amax((1, 2, 3)), drawn.amax((1, 2, 3)), atol=1e-4)
+    places = shifted.flatten(1).argmax(1)
+    found = torch.stack([places // 28, places % 28]) - 14
+    assert torch.equal(found.unique(), torch.arange(-2, 3))

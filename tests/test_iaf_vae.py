@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from models._contract import Batch, BoundsLikelihood, HasLatents, InterpolatesRo
 from models._flat import FlatLatents
 from models._iaf import GATE_BIAS
 from models._ladder import Ladder
-from models._nets import suits_ladder
 from models.iaf_vae import IafVae, IafVaeConfig
 
 VECTOR = TensorSpec((5,), (Span("continuous", 2), Span("categorical", 3)), 3)
@@ -25,15 +25,20 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def _config(spec: TensorSpec, **settings: Any) -> IafVaeConfig:
+    """Small settings, of a ladder for the picture."""
+    return IafVaeConfig(width=8, architecture="ladder" if spec is PICTURE else "flat", **settings)
+
+
 def _without_hold(spec: TensorSpec, **settings: float) -> IafVae:
     """A model whose priors nothing holds near N(0, I), as it is in a ladder anyway."""
-    weight = None if suits_ladder(spec, "auto") else 0.0
-    return IafVaeConfig(width=8, prior_weight=weight, **settings).build(spec, _generator()).eval()
+    weight = None if spec is PICTURE else 0.0
+    return _config(spec, prior_weight=weight, **settings).build(spec, _generator()).eval()
 
 
 @SPECS
 def test_the_elbo_of_a_net_lies_below_its_importance_weighted_bound(spec: TensorSpec) -> None:
-    model = IafVaeConfig(width=8).build(spec, _generator()).eval()
+    model = _config(spec).build(spec, _generator()).eval()
     assert isinstance(model, BoundsLikelihood)
     y = torch.tensor([0, 1, 2, -1] * 4)
     batch = Batch(model.sample(y, _generator(1)), y)
@@ -75,18 +80,18 @@ def test_only_free_bits_keep_a_batch_whole() -> None:
 def test_what_is_logged_says_what_the_flow_does(spec: TensorSpec) -> None:
     batch = Batch(torch.rand(6, *spec.shape, generator=_generator()), torch.arange(6) % 3)
     for location_only in (False, True):
-        model = IafVaeConfig(width=8, steps=3, location_only=location_only).build(spec, _generator())
+        model = _config(spec, steps=3, location_only=location_only).build(spec, _generator())
         terms = model.objectives()[0].loss(batch, _generator())
         known = 1.0 if location_only else 1 / (1 + math.exp(-GATE_BIAS))
         assert terms["gate"].item() == pytest.approx(known, abs=0.05)
         assert (terms["log_det"] < 0) is not location_only
-    terms = IafVaeConfig(width=8, free_bits=2.0).build(spec, _generator()).objectives()[0].loss(batch, _generator())
+    terms = _config(spec, free_bits=2.0).build(spec, _generator()).objectives()[0].loss(batch, _generator())
     assert terms["kl_with_free_bits"] >= terms["kl"]
 
 
 @SPECS
 def test_the_prior_the_posterior_and_the_decoder_all_hear_the_label(spec: TensorSpec) -> None:
-    model = IafVaeConfig(width=8).build(spec, _generator()).eval()
+    model = _config(spec).build(spec, _generator()).eval()
     zeros, ones = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
     unknown = torch.full((4,), -1)
     x = torch.rand(4, *spec.shape, generator=_generator())
@@ -100,7 +105,7 @@ def test_the_prior_the_posterior_and_the_decoder_all_hear_the_label(spec: Tensor
 
 @SPECS
 def test_a_temperature_of_zero_gives_the_centre_of_the_posterior(spec: TensorSpec) -> None:
-    model = IafVaeConfig(width=8).build(spec, _generator()).eval()
+    model = _config(spec).build(spec, _generator()).eval()
     assert isinstance(model, ResamplesPosterior)
     assert isinstance(model, HasLatents)
     y = torch.tensor([0, 1, 2, -1])
@@ -113,7 +118,7 @@ def test_a_temperature_of_zero_gives_the_centre_of_the_posterior(spec: TensorSpe
 
 @SPECS
 def test_a_row_between_two_equals_is_their_own(spec: TensorSpec) -> None:
-    model = IafVaeConfig(width=8).build(spec, _generator()).eval()
+    model = _config(spec).build(spec, _generator()).eval()
     assert isinstance(model, InterpolatesRows)
     y = torch.tensor([0, 1, 2, -1])
     first, second = model.sample(y, _generator(3)), model.sample(y, _generator(4))
@@ -175,19 +180,19 @@ def test_the_architecture_is_chosen_by_the_size_of_a_row() -> None:
         spec = TensorSpec(shape, (Span("continuous", math.prod(shape), 256),), 2)
         return type(IafVaeConfig(width=8).build(spec, _generator()).latents)
 
-    assert [chosen(9), chosen(1, 8, 8), chosen(1, 28, 28)] == [FlatLatents] * 3
-    assert [chosen(1, 8, 32), chosen(3, 32, 32), chosen(3, 64, 64)] == [Ladder] * 3
+    assert [chosen(9), chosen(1, 8, 8), chosen(1, 28, 28), chosen(3, 64, 64)] == [FlatLatents] * 4
+    assert [chosen(1, 8, 96), chosen(3, 72, 72)] == [Ladder] * 2
 
 
 def test_impossible_settings_are_refused_in_a_sentence() -> None:
     with pytest.raises(ValueError, match="a ladder needs rows that are grids"):
         IafVaeConfig(architecture="ladder").build(VECTOR, _generator())
     with pytest.raises(ValueError, match="the priors of a ladder are learned"):
-        IafVaeConfig(prior="standard").build(PICTURE, _generator())
+        _config(PICTURE, prior="standard").build(PICTURE, _generator())
     with pytest.raises(ValueError, match="latent belongs to the flat architecture"):
-        IafVaeConfig(latent=3).build(PICTURE, _generator())
+        _config(PICTURE, latent=3).build(PICTURE, _generator())
     with pytest.raises(ValueError, match="prior_weight belongs to the flat architecture"):
-        IafVaeConfig(prior_weight=0.5).build(PICTURE, _generator())
+        _config(PICTURE, prior_weight=0.5).build(PICTURE, _generator())
     with pytest.raises(ValueError, match="maps belongs to the ladder architecture"):
         IafVaeConfig(maps=3).build(GRID, _generator())
     two = TensorSpec((2, 8, 8), (Span("continuous", 64, 17), Span("continuous", 64)), 1)
