@@ -44,7 +44,7 @@ from augment.codec import Codec
 from augment.config import MODELS, GenerateSection, RunConfig
 from augment.generation import generate_shard, shard_requests
 from augment.ingest import ingest
-from augment.store import Store, code_version
+from augment.store import Store, code_version, hash_json
 from augment.training import model_code, train
 from models._contract import Batch
 from models._nets import first_weights
@@ -99,7 +99,7 @@ class Changes:
             shift = ((self.shift + 0.5) * drawn[:, 3:5]).round().clamp(-self.shift, self.shift)
         cos, sin = torch.cos(turn), torch.sin(turn)
         linear = torch.stack([cos, cos * shear - sin, sin, sin * shear + cos], 1).reshape(-1, 2, 2)
-        linear = linear / (1 + self.scale * drawn[:, 2, None, None])  # where pixels are read from: smaller is larger
+        linear = linear / (1 + self.scale * drawn[:, 2, None, None])  # it says where pixels are read from
         places = torch.cat([linear, (2 * shift / x.shape[-1])[:, :, None]], 2)
         grid = functional.affine_grid(places, list(x.shape), align_corners=False)
         moved = functional.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
@@ -108,8 +108,10 @@ class Changes:
 
 CLASSICAL = {
     "shifts": Changes(),
-    "affine + gain": Changes(rotation=15, scale=0.15, shear=10, gain=0.4),
     "shifts + gain": Changes(gain=0.4),
+    "mild affine + gain": Changes(rotation=8, scale=0.08, shear=5, gain=0.4),
+    "affine + gain": Changes(rotation=15, scale=0.15, shear=10, gain=0.4),
+    "wide affine + gain": Changes(rotation=25, scale=0.25, shear=20, shift=3, gain=0.4),
 }
 SYNTHETIC = {f"{name} + synthetic": name for name in CLASSICAL}  # and the arm that each is compared with
 
@@ -188,14 +190,14 @@ def run_config(data: Path, kind: str, seed: int, folder: Path, settings: Setting
     """The run of one cell: the model's defaults, on the CPU."""
     cut = {str(c): settings.scarce if c % 2 else settings.large for c in range(CLASSES)}
     content = {
-        "name": "scarce-images",
         "seed": seed,
         "source": some_images(data, seed, folder, settings),
         "split": {"validation": settings.validation / settings.candidates, "train_per_class": cut},
         "model": {"kind": kind},
         "train": {"device": "cpu", "steps": settings.train_steps},
+        "store": str(folder / "store"),
     }
-    return RunConfig.model_validate({**content, "store": str(folder / "store")})
+    return RunConfig.model_validate(content)
 
 
 def rows_of(data: Path, kind: str, seed: int, settings: Settings, seconds: dict[str, float]) -> dict[str, Batch]:
@@ -206,9 +208,8 @@ def rows_of(data: Path, kind: str, seed: int, settings: Settings, seconds: dict[
         seconds["ingest"], real = cpu_seconds(lambda: ingest(config.source, config.split, seed, store))
         seconds["train"], model = cpu_seconds(lambda: train(real, config.model, config.train, seed, store))
         codec = Codec.load(store.path(model) / "codec.json")
-        names = [str(name) for name in codec.table.classes]
-        assert names == [str(label) for label in range(CLASSES)], names  # so that a row's class is its label
-        wanted = dict.fromkeys(names, settings.synthetic)
+        assert list(codec.table.classes) == list(range(CLASSES))  # so that a row's class is its label
+        wanted = dict.fromkeys(map(str, range(CLASSES)), settings.synthetic)
         (request,) = shard_requests(wanted, 0, sum(wanted.values()))
         section = GenerateSection(device="cpu")
         seconds["draw"], shard = cpu_seconds(lambda: generate_shard(model, real, section, request, seed, store))
@@ -258,12 +259,11 @@ def summarised(cells: list[Cell]) -> Cell:
     def mean(part: str, arm: str) -> float:
         return statistics.fmean(values(arm, part, "balanced_accuracy"))
 
+    arms = (*CLASSICAL, *SYNTHETIC)
     for part in ("validation", "test"):
-        row[part] = {
-            arm: {f: mean_and_error(values(arm, part, f)) for f in FIGURES} for arm in (*CLASSICAL, *SYNTHETIC)
-        }
+        row[part] = {arm: {f: mean_and_error(values(arm, part, f)) for f in FIGURES} for arm in arms}
     row["differences"] = {arm: beside(arm, other) for arm, other in SYNTHETIC.items()}
-    best, other = (max(arms, key=partial(mean, "validation")) for arms in (SYNTHETIC, CLASSICAL))
+    best, other = (max(side, key=partial(mean, "validation")) for side in (SYNTHETIC, CLASSICAL))
     row["best"] = {"with": best, "without": other, **beside(best, other)}
     costs = done[0]["cpu_seconds"]
     row["cpu_seconds"] = {name: mean_and_error(cell["cpu_seconds"][name] for cell in done) for name in costs}
@@ -287,7 +287,7 @@ def main() -> int:
     for seed in range(args.seeds or (1 if args.quick else 8)):
         for data in there:
             for kind in args.kinds:
-                code = f"{code_version(*CODE)}-{model_code(MODELS[kind]())}"
+                code = f"{code_version(*CODE)}-{model_code(MODELS[kind]())}-{hash_json(Path(__file__).read_text())[:8]}"
                 asked = {"data": data, "kind": kind, "seed": seed, "settings": asdict(settings), "code": code}
                 cells.fill(asked, partial(measure, args.data / data, kind, seed, settings))
     missing = [name for name in args.only if name not in there]
