@@ -2,8 +2,9 @@
 
     python benchmarks/model_page.py [--check]
 
-The figures come from benchmarks/results/families.json and blessings.json, the pictures from docs/pictures. With
-`--check` nothing is written, and the exit status is 1 where the page is not what would be written.
+The figures come from families.json, blessings.json, scarce_images.json and likelihood.json in benchmarks/results, the
+pictures from docs/pictures. With `--check` nothing is written, and the exit status is 1 where the page is not what
+would be written.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from _markdown import decimals, plural, rounded, table
+from _measured_sections import bounds, scarce_classes
+
 from augment.config import MODELS
 from augment.operators import OPERATORS
 from models._contract import ModelConfig
@@ -25,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"
 PICTURES = ROOT / "docs" / "pictures"
 RESULTS = ROOT / "benchmarks" / "results"
+BENCHMARKS = ("families", "blessings", "scarce_images", "likelihood")
 FORMS = {"vector": "tables", "grid": "images"}
 LIKELIHOODS = {"exact": "exact", "bound": "a lower bound", "none": "none"}
 SAMPLING = {"rows": "as many as it has rows", "root": "by the root of its rows", "equal": "equally often"}
@@ -75,15 +80,18 @@ not seen them. Classes count the same. Small differences to the floor say nothin
 """
 
 
-def page(families: Mapping[str, Any], blessings: Mapping[str, Any], pictures: Path = PICTURES) -> str:
-    """The whole page in Markdown."""
+def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -> str:
+    """The whole page in Markdown; ``measured`` has what each benchmark of :data:`BENCHMARKS` kept, by its name."""
+    families = measured["families"]
     parts = [
         INTRODUCTION,
-        overview(blessings["rows"]),
+        overview(measured["blessings"]["rows"]),
         "## Quality and cost at equal CPU minutes\n",
         measured_on(families),
         comparison(families["rows"]),
         READING,
+        scarce_classes(measured["scarce_images"]["rows"]),
+        bounds(measured["likelihood"]["rows"]),
         *(section(kind, config, pictures) for kind, config in MODELS.items()),
     ]
     return "\n".join(part for part in parts if part)
@@ -215,42 +223,17 @@ def plain(value: Any) -> str:
     return json.dumps(value).replace('"', "")
 
 
-def plural(seeds: int) -> str:
-    """``1 seed``, ``3 seeds``."""
-    return "1 seed" if seeds == 1 else f"{seeds} seeds"
-
-
-def decimals(value: float | None, error: float | None, digits: int) -> str:
-    """``0.912 ± 0.004``; nothing where there is no value."""
-    if value is None:
-        return ""
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
-
-
-def rounded(value: float | None) -> str:
-    """Three digits of a large number, with its thousands told apart."""
-    return "" if value is None else f"{float(f'{value:.3g}'):,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def table(headings: list[str], lines: Iterable[list[str]]) -> str:
-    """A Markdown table."""
-    rows = [headings, ["---"] * len(headings), *lines]
-    cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
-
-
-def results(name: str) -> dict[str, Any]:
-    """What a benchmark kept, or nothing measured."""
-    path = RESULTS / f"{name}.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    return found
+def results() -> dict[str, dict[str, Any]]:
+    """What each benchmark kept, or nothing measured."""
+    paths = {name: RESULTS / f"{name}.json" for name in BENCHMARKS}
+    return {name: json.loads(path.read_text()) if path.exists() else {"rows": []} for name, path in paths.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, say whether the page is up to date")
     args = parser.parse_args()
-    written = page(results("families"), results("blessings"))
+    written = page(results())
     if args.check:
         same = PAGE.exists() and PAGE.read_text() == written
         print("up to date" if same else f"{PAGE} is out of date; run python benchmarks/model_page.py", file=sys.stderr)

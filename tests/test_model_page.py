@@ -21,6 +21,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts that import each other by t
 import _cells  # noqa: E402
 import families  # noqa: E402
 import model_page  # noqa: E402
+from _measured_sections import bounds, scarce_classes  # noqa: E402
 from _picture_grid import write_picture_grid  # noqa: E402
 
 FIGURE = {"mean": 0.7321, "se": 0.0123, "floor": 0.9, "floor_se": None}
@@ -54,7 +55,7 @@ def config_of(**changed: Any) -> type[ModelConfig]:
 
 
 def test_the_page_is_what_the_generator_writes() -> None:
-    written = model_page.page(model_page.results("families"), model_page.results("blessings"))
+    written = model_page.page(model_page.results())
     assert model_page.PAGE.read_text() == written, "run python benchmarks/model_page.py"
 
 
@@ -66,6 +67,46 @@ def test_the_page_has_every_model_that_exists_and_its_settings() -> None:
         assert config.paper in section
         for name in config.model_fields:
             assert name == "kind" or f"| `{name}` |" in section
+
+
+def test_the_page_shows_what_synthetic_rows_add_to_each_classical_change_and_to_the_best() -> None:
+    accuracy = {"shifts": 0.8, "shifts + synthetic": 0.83}
+    difference = {"balanced_accuracy": {"mean": 0.03, "low": 0.011, "high": 0.049}}
+    row = {
+        "data": "mnist",
+        "kind": "warp_vae",
+        "seeds": 8,
+        "test": {arm: {"balanced_accuracy": {"mean": value, "se": 0.01}} for arm, value in accuracy.items()},
+        "differences": {"shifts + synthetic": difference},
+        "best": {"without": "shifts", "with": "shifts + synthetic", **difference},
+        "settings": {"synthetic": 300, "test": 4000},
+    }
+    text = scarce_classes([row, {"data": "fashion-mnist", "absent": "not there"}])
+    assert "| shifts | 0.800 | 0.830 | +3.0 [+1.1, +4.9] |" in text
+    assert "| *best: shifts; shifts + synthetic* | 0.800 | 0.830 | +3.0 [+1.1, +4.9] |" in text
+    assert "with 300 rows of every class" in text
+    assert scarce_classes([{"absent": "not there"}]) == ""
+
+
+def test_the_page_shows_bounds_beside_published_figures_without_claiming_them() -> None:
+    row = {
+        "model": "vae",
+        "data": "static bits",
+        "iwae": 90.119,
+        "iwae_standard_error": 0.94,
+        "elbo": 92.5,
+        "unit": "nats",
+        "minutes": 10.2,
+        "epochs": 19.7,
+        "device": "CPU",
+        "target": 89.78,
+        "target_source": "a paper",
+        "importance_samples": 500,
+    }
+    text = bounds([row, {"absent": "no data"}])
+    assert "| `vae` | static bits | 90.12 ± 0.94 | 92.50 | nats | 10 min, 19.7 epochs, CPU | 89.78 (a paper) |" in text
+    assert "no\nreproduction" in text
+    assert bounds([]) == ""
 
 
 def test_the_readme_leads_to_the_page() -> None:

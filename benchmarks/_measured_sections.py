@@ -1,0 +1,74 @@
+"""The sections of docs/models.md about scarce classes of images and about bounds on the likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from _markdown import plural, table
+
+SCARCE = """\
+## Where a class has five rows
+
+Five classes have five training rows each, the other five 300. A small convolutional net learns from them, in the same
+number of steps and from the same first weights, with classical changes of the images drawn anew for every batch: alone,
+or with {synthetic} rows of every class, for each seed drawn by a model of its own. Balanced accuracy on {test:,} real
+test rows, mean over the seeds; the difference with its 95 % interval over them, in percentage points. The last row
+compares the two that are the best on validation rows. `benchmarks/scarce_images.py` measures.
+"""
+BOUNDS = """\
+## Bounds on the likelihood
+
+What `benchmarks/likelihood.py` reached in the minutes given, without labels: the importance-weighted bound of test rows
+with its standard error (less is better), beside a published figure of trainings that were many times longer. It is no
+reproduction of them.
+"""
+
+
+def scarce_classes(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table of every classical change, alone and beside synthetic rows; nothing where nothing was measured."""
+    there = [row for row in rows if "absent" not in row]
+    if not there:
+        return ""
+    lines = []
+    for row in there:
+        accuracy = {arm: found["balanced_accuracy"]["mean"] for arm, found in row["test"].items()}
+        lines.append([f"**{row['data']}, {plural(row['seeds'])}**", "", f"with `{row['kind']}`", ""])
+        for arm, found in row["differences"].items():
+            classical = arm.removesuffix(" + synthetic")
+            lines.append(_compared(classical, accuracy[classical], accuracy[arm], found["balanced_accuracy"]))
+        best = row["best"]
+        title = f"*best: {best['without']}; {best['with']}*"
+        lines.append(_compared(title, accuracy[best["without"]], accuracy[best["with"]], best["balanced_accuracy"]))
+    settings = there[0]["settings"]
+    headings = ["classical changes", "alone", "with synthetic rows", "difference"]
+    return SCARCE.format(synthetic=settings["synthetic"], test=settings["test"]) + "\n" + table(headings, lines)
+
+
+def _compared(title: str, alone: float, together: float, difference: Mapping[str, float | None]) -> list[str]:
+    points = f"{100 * (difference['mean'] or 0.0):+.1f}"
+    if difference["low"] is not None and difference["high"] is not None:
+        points += f" [{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
+    return [title, f"{alone:.3f}", f"{together:.3f}", points]
+
+
+def bounds(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table of the bounds that were reached; nothing where nothing was measured."""
+    there = [row for row in rows if "absent" not in row]
+    if not there:
+        return ""
+    lines = [
+        [
+            f"`{row['model']}`",
+            row["data"],
+            f"{row['iwae']:.2f} ± {row['iwae_standard_error']:.2f}",
+            f"{row['elbo']:.2f}",
+            row["unit"],
+            f"{row['minutes']:.0f} min, {row['epochs']:.1f} epochs, {row['device']}",
+            f"{row['target']:g} ({row['target_source']})",
+        ]
+        for row in there
+    ]
+    count = there[0]["importance_samples"]
+    headings = ["kind", "data", f"{count} importance samples", "ELBO", "unit", "trained for", "published"]
+    return BOUNDS + "\n" + table(headings, lines)
