@@ -94,7 +94,10 @@ class GenerateSection(Section):
     operator: str | None = Field(
         None, description="How rows are drawn, null: the model's first way; `augment models` lists what each offers."
     )
-    temperature: float = Field(1.0, gt=0, le=10, allow_inf_nan=False, description="Spread of the noise; 1: as learned.")
+    temperature: float = Field(
+        1.0, gt=0, le=10, allow_inf_nan=False,
+        description="Spread of the noise; 1: that of the model's own settings, which can be less than as learned.",
+    )  # fmt: skip
     batch_size: int = Field(256, ge=1, le=10**5, description="Rows drawn at once; part of what decides the bytes.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of what decides the bytes.")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")

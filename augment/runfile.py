@@ -19,6 +19,12 @@ from augment.config import RunConfig, absolute_paths
 from augment.errors import InputError, did_you_mean
 
 EXAMPLE = "example.yaml"
+SHOULD_BE = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a mapping of settings"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "a number"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list such as [a, b]"),
+}
 SHOWN_CHARACTERS = 60
 
 
@@ -58,10 +64,9 @@ def parse_run_config(content: dict[str, Any], where: str, overridden: Collection
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        keys, sentence = _first_problem(error, content)
+        keys, sentence, more = _first_problem(error, content)
         if any(keys and (keys[: len(o)] == o or o[: len(keys)] == keys) for o in overridden):
             where = "--set"
-        more = error.error_count() - 1
         suffix = f" ({more} more problem{'s' if more > 1 else ''})" if more else ""
         raise InputError(f"{where}: {sentence}{suffix}") from None
 
@@ -101,15 +106,33 @@ def _keep_known(section: dict[str, Any], keys: tuple[str, ...], kind: str) -> No
             del section[name]
 
 
-def _first_problem(error: ValidationError, content: Any, prefix: tuple[str, ...] = ()) -> tuple[tuple[str, ...], str]:
-    """The keys and the sentence of the first problem; unknown keys first, because they cause others."""
-    details = sorted(error.errors(), key=lambda detail: detail["type"] not in ("extra_forbidden", "union_tag_invalid"))
-    detail = details[0]
+def _first_problem(
+    error: ValidationError, content: Any, prefix: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], str, int]:
+    """The keys and the sentence of the first problem, and how many other keys have one.
+
+    Unknown keys come first, because they cause others; of the types that one value could have been, that of the value.
+    """
+
+    def rank(detail: ErrorDetails) -> tuple[bool, bool]:
+        unknown = detail["type"] in ("extra_forbidden", "union_tag_invalid")
+        return not unknown, detail["type"] == "literal_error" and not isinstance(detail["input"], str)
+
+    details = sorted(error.errors(), key=rank)
+    places = [(*prefix, *_keys(detail["loc"], content, prefix)) for detail in details]
+    detail, keys = details[0], places[0]
     inner = detail.get("ctx", {}).get("error")
-    keys = (*prefix, *_keys(detail["loc"], content, prefix))
     if isinstance(inner, ValidationError):  # a section that checks another one, such as source.test
         return _first_problem(inner, content, (*keys, "test"))
-    return keys, _sentence(detail, keys, content)
+    if not keys:  # the sentence of the whole run's own check begins with the key
+        keys = tuple(str(inner).split(" ", 1)[0].split("."))
+        return keys, f"{inner}.", len(set(places)) - 1
+    same = [d["type"] for d, place in zip(details, places, strict=True) if place == keys]
+    numbers = any(kind.startswith(("float", "int", "greater", "less")) for kind in same)
+    sentence = _sentence(detail, keys, content)
+    if detail["type"] == "literal_error" and numbers:
+        sentence = sentence.rstrip(".") + ", or a number."
+    return keys, sentence, len(set(places)) - 1
 
 
 def _keys(location: tuple[int | str, ...], content: Any, prefix: tuple[str, ...]) -> tuple[str, ...]:
@@ -120,6 +143,8 @@ def _keys(location: tuple[int | str, ...], content: Any, prefix: tuple[str, ...]
         if item == "[key]":
             continue
         if isinstance(section, dict) and item not in section and section.get("kind", item) == item and keys:
+            continue
+        if keys and isinstance(section, str | int | float):  # a type that a plain value could have had
             continue
         keys.append(str(item))
         section = _at(section, (str(item),))
@@ -161,8 +186,10 @@ def _sentence(detail: ErrorDetails, keys: tuple[str, ...], content: Any) -> str:
             sections = _classes_at(keys[:-1], content)
             texts = [c.model_fields[keys[-1]].description or "" for c in sections if keys[-1] in c.model_fields]
             sentence = f"{dotted} {value} is not allowed ({''.join(texts[:1]).rstrip('.')})."
-        case "model_type" | "model_attributes_type" | "dict_type":
-            sentence = f"{dotted} is {value}, and should be a mapping of settings."
+        case "too_short":
+            sentence = f"{dotted} has {context['actual_length']} entries; give it {context['min_length']} at least."
+        case kind if kind in SHOULD_BE:
+            sentence = f"{dotted} is {value}, and should be {SHOULD_BE[kind]}."
         case _:
             sentence = f"{dotted} is {value}: {detail['msg'].replace('Input should', 'it should')}."
     return sentence

@@ -26,7 +26,8 @@ class Cells:
     """The finished cells in ``path``, and their summary: ``{"machine", "versions", "rows", "cells"}``.
 
     ``key`` names the entries that tell one cell from another; a cell is measured anew when an entry of ``same`` has
-    changed since. A cell that was ``absent`` is tried again each time.
+    changed since, and figures of cells that differ in one are never put together. A cell that was ``absent`` is tried
+    again each time.
     """
 
     def __init__(self, path: Path, key: Sequence[str], same: Sequence[str], summary: Summary) -> None:
@@ -34,10 +35,12 @@ class Cells:
         self.key = tuple(key)
         self.same = tuple(same)
         self.summary = summary
+        self._asked: dict[tuple[Any, ...], Cell] = {}
         self.cells: list[Cell] = json.loads(path.read_text())["cells"] if path.exists() else []
 
     def fill(self, asked: Cell, measure: Callable[[], Cell]) -> None:
         """Measure the cell that ``asked`` names, unless it is there, and keep it; what cannot be measured is said."""
+        self._asked[asked["data"], asked["kind"]] = asked
         found = next((c for c in self.cells if self._place(c) == self._place(asked)), None)
         if found and "absent" not in found and all(found.get(n) == asked.get(n) for n in self.same):
             print(f"kept: {self._title(asked)}", file=sys.stderr)
@@ -59,8 +62,19 @@ class Cells:
         groups: dict[tuple[Any, ...], list[Cell]] = {}
         for cell in self.cells:
             groups.setdefault((cell["data"], cell["kind"]), []).append(cell)
-        rows = [self.summary(cells) for cells in groups.values()] + list(absent)
+        rows = [self.summary(self._alike(group, cells)) for group, cells in groups.items()] + list(absent)
         return {"machine": machine(), "versions": versions(), "rows": rows, "cells": self.cells}
+
+    def _alike(self, group: tuple[Any, ...], cells: list[Cell]) -> list[Cell]:
+        """The cells that were measured as those asked for now, else as most of them were."""
+        by_variant: dict[str, list[Cell]] = {}
+        for cell in cells:
+            by_variant.setdefault(self._variant(cell), []).append(cell)
+        asked = self._variant(self._asked[group]) if group in self._asked else None
+        return by_variant[asked] if asked is not None else max(by_variant.values(), key=len)
+
+    def _variant(self, cell: Cell) -> str:
+        return json.dumps([cell.get(name) for name in self.same], sort_keys=True)
 
     def _place(self, cell: Cell) -> tuple[Any, ...]:
         return tuple(cell[name] for name in self.key)

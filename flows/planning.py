@@ -25,19 +25,19 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     from augment.encoding import encode
     from augment.generation import default_shard_rows
     from augment.ingest import ingest
-    from augment.operators import OPERATORS, chosen_operator
     from augment.plan import describe_plan
-    from augment.training import check_model, training_choices
+    from augment.training import check_model, refuse_without_pairs, training_choices
     from augment.validation import active_checks, make_reference
 
     store = Store.open(config.store)
     real = ingest(config.source, config.split, config.seed, store)
     planned = describe_plan(config.plan, real, store).model_dump(mode="json")
-    spec = Codec.load(store.path(encode(real, config.seed, store)) / "codec.json").spec
-    parameters = check_model(config.model, spec)
+    encoded = store.path(encode(real, config.seed, store))
+    spec = Codec.load(encoded / "codec.json").spec
+    parameters, choices = check_model(config.model, spec), training_choices(config.model, config.train)
+    refuse_without_pairs(config.model, encoded, choices.batch_size)
     make_reference(real, active_checks(config.checks), config.seed, store)
-    choices = training_choices(config.model, config.train)
-    operator = chosen_operator(config.model, config.generate.operator)
+    drawing, shard_rows = described_drawing(config), config.generate.shard_rows or default_shard_rows(spec)
     return {
         "name": config.name,
         "store": config.store,
@@ -50,29 +50,37 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
             "device": config.train.device,
             **choices.model_dump(mode="json"),
         },
-        "drawing": {
-            "operator": operator,
-            "parents": OPERATORS[operator].parents,
-            "sentence": OPERATORS[operator].sentence,
-            "offered": list(config.model.offered()),
-            "evaluations_per_sample": config.model.evaluations(),
-        },
+        "drawing": drawing,
         "cost": {
             "steps": choices.steps,
             "rows_trained_on": choices.steps * choices.batch_size,
             "weights_bytes": parameters * WEIGHT_BYTES,
-            **cost_of_drawing(config, config.generate.shard_rows or default_shard_rows(spec), planned["classes"]),
+            **cost_of_drawing(drawing["evaluations_per_sample"], shard_rows, planned["classes"]),
             **size_of_rows(store.path(real), planned["classes"]),
         },
     }
 
 
-def cost_of_drawing(config: RunConfig, shard_rows: int, classes: list[dict[str, Any]]) -> dict[str, int]:
+def described_drawing(config: RunConfig) -> dict[str, Any]:
+    """How rows are drawn, and how else they could be."""
+    from augment.operators import OPERATORS, chosen_operator
+
+    operator = chosen_operator(config.model, config.generate.operator)
+    return {
+        "operator": operator,
+        "parents": OPERATORS[operator].parents,
+        "sentence": OPERATORS[operator].sentence,
+        "offered": list(config.model.offered()),
+        "evaluations_per_sample": config.model.evaluations(operator),
+    }
+
+
+def cost_of_drawing(evaluations: int, shard_rows: int, classes: list[dict[str, Any]]) -> dict[str, int]:
     """Rows, evaluations of the model and shards of the first round; what is rejected and drawn again comes on top."""
     rows = sum(row["synthetic"] for row in classes)
     return {
         "rows_drawn": rows,
-        "evaluations": rows * config.model.evaluations(),
+        "evaluations": rows * evaluations,
         "shards": math.ceil(rows / shard_rows),
     }
 

@@ -259,11 +259,14 @@ class ModelConfig(BaseModel, ABC):
         return self.operators
 
     def reads_pairs(self) -> bool:
-        """Whether a model of these settings learns from pairs of rows of a class alone, formed in the batch."""
+        """Whether a model of these settings learns from pairs of rows of a class, formed in the batch."""
         return False
 
-    def evaluations(self) -> int:
-        """How often the net is evaluated for one row with these settings."""
+    def evaluations(self, operator: str | None = None) -> int:
+        """How often the net is evaluated for one row drawn by ``operator``, None: the first that is offered.
+
+        An encoder that reads the row's parents is not counted.
+        """
         return self.evaluations_per_sample
 
     @abstractmethod

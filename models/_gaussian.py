@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-IMPORTANCE_CHUNK = 50  # importance samples decoded at once: bounds the memory, leaves its distribution alone
+# Importance samples, and rows in all, decoded at once: bounds the memory, leaves the bound's distribution alone.
+IMPORTANCE_CHUNK, ROWS_AT_ONCE = 50, 2000
 
 
 class Gaussian(NamedTuple):
@@ -67,15 +68,16 @@ def free_bits_penalty(kl: Tensor, free_bits: float) -> Tensor:
     return kl.mean(0).clamp(min=free_bits).sum()
 
 
-def importance_weighted_bound(log_weights: Callable[[int], Tensor], importance_samples: int) -> Tensor:
-    """ln of the mean of so many weights p(x, z) / q(z|x), in nats, shape ``(B,)`` (arXiv:1509.00519, equation 8).
+def importance_weighted_bound(log_weights: Callable[[int], Tensor], importance_samples: int, rows: int) -> Tensor:
+    """ln of the mean of so many weights p(x, z) / q(z|x), in nats, shape ``(rows,)`` (arXiv:1509.00519, equation 8).
 
-    ``log_weights(count)`` draws ``count`` of them anew, ``(count, B)``; they are drawn in chunks and summed as a
+    ``log_weights(count)`` draws ``count`` of them anew, ``(count, rows)``; they are drawn in chunks and summed as a
     running log-sum-exp.
     """
     total: Tensor | None = None
-    for first in range(0, importance_samples, IMPORTANCE_CHUNK):
-        part = log_weights(min(IMPORTANCE_CHUNK, importance_samples - first)).logsumexp(0)
+    chunk = max(1, min(IMPORTANCE_CHUNK, ROWS_AT_ONCE // max(1, rows)))
+    for first in range(0, importance_samples, chunk):
+        part = log_weights(min(chunk, importance_samples - first)).logsumexp(0)
         total = part if total is None else torch.logaddexp(total, part)
     assert total is not None, "at least one importance sample"
     return total - math.log(importance_samples)

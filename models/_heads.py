@@ -211,9 +211,12 @@ class Heads(nn.Module):
     def _refuse(self) -> None:
         scaled = [head for head in self.heads if head.scaled]
         if not self.by_net and not scaled:
+            numbers = any(span.kind == "continuous" for span in self.spec.spans)
+            likelihoods = "'gaussian'" if self.by_batch else "'gaussian' or 'logistic'"
+            instead = f", or take the observation {likelihoods}" if numbers else ": these rows are categories alone"
             raise ValueError(
-                f"sigma {self.sigma} needs a likelihood with a scale, and a softmax has none; "
-                "leave sigma at 'learned', or take the observation 'gaussian' or 'logistic'"
+                f"sigma {self.sigma} needs a likelihood with a scale, and a softmax has none; leave sigma at 'learned'"
+                + instead
             )
         if self.by_batch and any(isinstance(head, LogisticHead) for head in scaled):
             raise ValueError(

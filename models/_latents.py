@@ -13,6 +13,7 @@ from models._gaussian import Gaussian, kl_divergence
 
 ACTIVE_VARIANCE = 0.01  # a latent whose posterior mean varies less over the rows carries nothing (arXiv:1509.00519)
 PRIOR_PACE = 4.0  # the means of a prior travel further than weights do; their steps are so much longer
+PRIOR_WEIGHT = 0.001  # by which learned priors are held near N(0, I), unless it is set
 LARGEST_COSINE = 0.9999  # an arc between codes in one direction is a line; its formula would be 0 / 0
 
 
@@ -40,7 +41,7 @@ class Prior(nn.Module):
         return self._gaussian(self.table[torch.where(y < 0, self.num_classes, y)])
 
     def divergence(self) -> Tensor:
-        """The sum over all classes of KL(p(z|y) || N(0, I)) in nats."""
+        """The sum over all classes, and over rows without a label, of KL(p(z|y) || N(0, I)) in nats."""
         prior = self._gaussian(self.table)
         zeros = torch.zeros_like(prior.mean)
         return kl_divergence(prior, Gaussian(zeros, zeros)).sum()

@@ -35,7 +35,9 @@ from models._unet import Exemplars
 
 TimesName = Literal["uniform", "logit_normal"]
 NO_LABEL = -1
-SHORTEST_TIME_LEFT = 1e-3  # heun asks for the velocity of a category at t = 1 too, where no time is left
+# Heun, and a flow that runs backwards, ask for the velocity of a category at t = 1 too, where no time is left. A step
+# and its half end a little before that, and a time that is much shorter would send the point far past its end.
+SHORTEST_TIME_LEFT = 0.49  # of a step of the solver
 PARTS_OF_THE_PATH = ("early", "middle", "late")
 
 
@@ -82,7 +84,7 @@ class FlowMatching(GenerativeModel):
         for i, name in enumerate(PARTS_OF_THE_PATH):
             own = third == i
             terms[f"loss_{name}"] = torch.where(own, errors, 0).sum().detach() / own.sum().clamp(min=1)
-        v = as_velocity(self.spec, raw.detach(), x_t, t)
+        v = as_velocity(self.spec, raw.detach(), x_t, t, SHORTEST_TIME_LEFT / self.settings.solver_steps)
         return terms | {"speed": v.abs().mean()}
 
     def _partners(self, batch: Batch, generator: torch.Generator) -> Exemplars | None:
@@ -152,7 +154,8 @@ class FlowMatching(GenerativeModel):
 
     def _velocity(self, x: Tensor, t: float, y: Tensor, exemplars: Exemplars | None) -> Tensor:
         times = torch.full((len(x),), t, device=x.device)
-        return as_velocity(self.spec, self.velocity(x, times, y, exemplars).float(), x, times)
+        shortest = SHORTEST_TIME_LEFT / self.settings.solver_steps
+        return as_velocity(self.spec, self.velocity(x, times, y, exemplars).float(), x, times, shortest)
 
 
 def path_errors(spec: TensorSpec, raw: Tensor, x_0: Tensor, x_1: Tensor) -> Tensor:
@@ -171,13 +174,14 @@ def path_errors(spec: TensorSpec, raw: Tensor, x_0: Tensor, x_1: Tensor) -> Tens
     return total / parts
 
 
-def as_velocity(spec: TensorSpec, raw: Tensor, x: Tensor, t: Tensor) -> Tensor:
+def as_velocity(spec: TensorSpec, raw: Tensor, x: Tensor, t: Tensor, shortest: float) -> Tensor:
     """The velocity at ``x`` and times ``t`` ``(B,)`` that the net's outputs stand for.
 
     For numbers it is the output. For a category the outputs are logits of where x ends, and
-    v = (E[x_1 | x] - x) / (1 - t), which is the same field (arXiv:2406.04843, equation 8).
+    v = (E[x_1 | x] - x) / (1 - t), which is the same field (arXiv:2406.04843, equation 8); no time left that is less
+    than ``shortest`` is divided by.
     """
-    left = (1 - t).clamp(min=SHORTEST_TIME_LEFT)[:, None]
+    left = (1 - t).clamp(min=shortest)[:, None]
     parts = [
         (2 * outputs.softmax(1) - 1 - point) / left if span.kind == "categorical" else outputs
         for span, outputs, point in zip(spec.spans, split_spans(spec, raw), split_spans(spec, x), strict=True)
@@ -257,6 +261,10 @@ class FlowMatchingConfig(ModelConfig):
     @model_validator(mode="after")
     def _refuse_what_is_not_trained(self) -> Self:
         weights = {"guidance": self.guidance, "exemplar_guidance": self.exemplar_guidance}
+        if self.guidance != 1 and self.offered() == ("exemplar",):
+            raise ValueError(
+                "guidance is of rows without an exemplar, which exemplar_dropout 0 does not train; raise it"
+            )
         for name, weight in weights.items():
             if weight != 1 and not self.label_dropout:
                 raise ValueError(
@@ -272,12 +280,12 @@ class FlowMatchingConfig(ModelConfig):
         return ("exemplar", "prior") if self.exemplar_dropout else ("exemplar",)
 
     def reads_pairs(self) -> bool:
-        """Whether every row is learned beside an exemplar."""
-        return self.exemplar and not self.exemplar_dropout
+        """Whether rows are learned beside exemplars."""
+        return self.exemplar
 
-    def evaluations(self) -> int:
-        """Evaluations of the net for one row of the default operator: twice as many where guidance compares two."""
-        guidance = self.exemplar_guidance if self.offered()[0] == "exemplar" else self.guidance
+    def evaluations(self, operator: str | None = None) -> int:
+        """Evaluations of the net for one row: twice as many where guidance compares two."""
+        guidance = self.exemplar_guidance if (operator or self.offered()[0]) == "exemplar" else self.guidance
         alone = guidance in {0.0, 1.0}
         return self.solver_steps * SOLVERS[self.solver].evaluations * (1 if alone else 2)
 

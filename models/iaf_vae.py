@@ -9,10 +9,10 @@ vectors and small grids; ``ladder`` has maps of latents in many rungs, for large
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from models._contract import (
@@ -29,13 +29,11 @@ from models._gaussian import free_bits_penalty, importance_weighted_bound, norma
 from models._heads import Heads, ObservationSetting, SigmaSetting
 from models._iaf import FlowSize, Inferred, Noise
 from models._ladder import Ladder, LadderSize
-from models._latents import default_latent, warmed_up
+from models._latents import PRIOR_WEIGHT, default_latent, warmed_up
 from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, suits_ladder
 from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
 
 ACTIVE_NATS = 0.05  # a group of latents whose mean KL is less carries nothing
-ROWS_AT_ONCE = 2000  # rows decoded at once for importance samples: bounds the memory, leaves its distribution alone
-PRIOR_WEIGHT = 0.001  # of learned priors, unless it is set
 
 
 class IafVae(GenerativeModel):
@@ -90,7 +88,7 @@ class IafVae(GenerativeModel):
             "kl": groups.sum(),
             "kl_with_free_bits": kl.detach(),
             "kl_weight": self.kl_weight.clone(),
-            "active_units": (groups > ACTIVE_NATS).sum().float(),
+            "active_groups": (groups > ACTIVE_NATS).sum().float(),
             "log_det": log_det,
             "gate": torch.exp(log_det / max(self.latents.gates, 1)),  # geometric mean; 1: the flow does nothing
         }
@@ -146,18 +144,13 @@ class IafVae(GenerativeModel):
         evidence = self.latents.read(batch.x, batch.y)
         noise = _noise(generator, batch.y.device)
 
-        def few_log_weights(count: int) -> Tensor:
+        def log_weights(count: int) -> Tensor:
             x, y, *seen = (part.repeat(count, *[1] * (part.dim() - 1)) for part in (*batch, *evidence))
             inferred = self.latents.infer(tuple(seen), y, noise)
-            log_weights = -self.heads.negative_log_likelihood(inferred.raw, x) - inferred.kl.sum(1)
-            return log_weights.reshape(count, -1)
+            weights = -self.heads.negative_log_likelihood(inferred.raw, x) - inferred.kl.sum(1)
+            return weights.reshape(count, -1)
 
-        def log_weights(count: int) -> Tensor:
-            at_once = max(1, ROWS_AT_ONCE // len(batch.y))
-            parts = range(0, count, at_once)
-            return torch.cat([few_log_weights(min(at_once, count - first)) for first in parts])
-
-        return importance_weighted_bound(log_weights, importance_samples)
+        return importance_weighted_bound(log_weights, importance_samples, len(batch.y))
 
 
 def _noise(generator: torch.Generator, device: torch.device, scale: float = 1.0) -> Noise:
@@ -190,7 +183,7 @@ class IafVaeConfig(ModelConfig):
     dropout: Dropout = None
     steps: int = Field(2, ge=0, le=64, description="Steps of the flow; 0: the posterior is a diagonal Gaussian.")
     hidden: int | None = Field(
-        None, ge=1, le=8192, description="Hidden units of a step; null: 128, and width in a ladder."
+        None, ge=2, le=8192, description="Hidden units of a step; null: 128, and width in a ladder."
     )
     layers: int | None = Field(None, ge=0, le=8, description="Hidden layers of a step; null: 2, and 1 in a ladder.")
     context: int | None = Field(None, ge=1, le=4096, description="Numbers told to every step (flat); null: 32.")
@@ -221,6 +214,15 @@ class IafVaeConfig(ModelConfig):
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )
+
+    @model_validator(mode="after")
+    def _refuse_what_would_do_nothing(self) -> Self:
+        for name in ("hidden", "layers", "location_only", "context"):
+            if not self.steps and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of the steps of a flow, and steps is 0; leave it out, or set steps")
+        if self.prior == "standard" and self.prior_weight is not None:
+            raise ValueError("prior_weight is of learned priors; set prior to per_class, or leave it out")
+        return self
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> IafVae:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.

@@ -7,10 +7,10 @@ Representation using Deep Conditional Generative Models).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models._contract import (
@@ -24,7 +24,7 @@ from models._contract import (
 )
 from models._gaussian import Gaussian, free_bits_penalty, importance_weighted_bound, kl_divergence, normal_noise
 from models._heads import Heads, ObservationSetting, SigmaSetting
-from models._latents import ACTIVE_VARIANCE, Prior, arc, default_latent, warmed_up
+from models._latents import ACTIVE_VARIANCE, PRIOR_WEIGHT, Prior, arc, default_latent, warmed_up
 from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, make_decoder, make_encoder
 from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
 
@@ -67,9 +67,9 @@ class VariationalAutoencoder(GenerativeModel):
     """p(x|y) = E p(x|z, y) over z ~ p(z|y), bounded through q(z|x, y).
 
     The weight of the KL term rises in a straight line from 0 to ``beta`` over the share ``kl_warmup`` of the training
-    steps. KL(p(z|y) || N(0, I)) of every class counts in the loss with ``prior_weight``, about as if each class had so
-    large a share of all rows in N(0, I) besides its own: the priors of scarce classes are held there most. ``spread``
-    scales the deviations of z from the prior's mean in :meth:`sample`, and there alone.
+    steps. KL(p(z|y) || N(0, I)) of every class, and of rows without a label, counts in the loss with ``prior_weight``,
+    however few rows a class has: the priors of scarce classes are held there most. ``spread`` scales the deviations of
+    z from the prior's mean in :meth:`sample`, and there alone.
     """
 
     kl_weight: Tensor
@@ -185,7 +185,7 @@ class VariationalAutoencoder(GenerativeModel):
             weights: Tensor = log_ratio + log_likelihood
             return weights
 
-        return importance_weighted_bound(log_weights, importance_samples)
+        return importance_weighted_bound(log_weights, importance_samples, len(batch.y))
 
     def _code(self, gaussian: Gaussian, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         return gaussian.at(temperature * normal_noise(gaussian.mean.shape, generator, gaussian.mean.device))
@@ -220,12 +220,22 @@ class VaeConfig(ModelConfig):
         "per_class", description="p(z|y): N(0, I), or learned for each class."
     )
     prior_weight: float = Field(
-        0.001, ge=0, le=1000, allow_inf_nan=False, description="How strongly learned priors are held near N(0, I)."
+        PRIOR_WEIGHT,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="How strongly learned priors are held near N(0, I).",
     )
     spread: Spread = None
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )
+
+    @model_validator(mode="after")
+    def _refuse_what_would_do_nothing(self) -> Self:
+        if self.prior == "standard" and self.prior_weight != PRIOR_WEIGHT:
+            raise ValueError("prior_weight is of learned priors; set prior to per_class, or leave it out")
+        return self
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> VariationalAutoencoder:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.

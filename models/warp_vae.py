@@ -151,7 +151,8 @@ class WarpVae(GenerativeModel):
         logged = {"reconstruction": reconstruction, "kl": kl, "penalty": penalty}
         with torch.no_grad():
             active = (posterior.mean.var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
-            return terms | {k: v.detach() for k, v in logged.items()} | {"active_units": active} | _sizes(change, field)
+            told = {"active_units": active, "paired": (~alone).float().mean()}
+            return terms | {k: v.detach() for k, v in logged.items()} | told | _sizes(change, field)
 
     def _penalty(self, change: Change) -> Tensor:
         """What the velocities cost, ``(B,)`` in nats."""
@@ -251,7 +252,7 @@ class WarpVaeConfig(ModelConfig):
     def _grids_are_stiff(self) -> Self:
         if len(self.grids) != len(self.stiffness):
             raise ValueError(
-                f"{len(self.grids)} grids have {len(self.stiffness)} values of stiffness; give each grid one"
+                f"grids has {len(self.grids)} and stiffness {len(self.stiffness)} entries; give each grid one"
             )
         if not all(2 <= nodes <= 32 for nodes in self.grids):
             raise ValueError("a grid of displacements has 2 to 32 nodes each way")

@@ -191,6 +191,24 @@ def test_the_flow_there_and_back_returns_to_the_noise(spec: TensorSpec) -> None:
     assert (data - x).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_categories_end_at_their_corners_and_come_back_from_there(solver: Any) -> None:
+    """At t = 1 no time is left, and a velocity that divided by it would send a point far past its corner."""
+    spec = TensorSpec((4,), (Span("categorical", 4),), 1)
+    shares = torch.tensor([0.6, 0.3, 0.08, 0.02])
+    model = FlowMatching(spec, PosteriorOfCategories(shares), FlowMatchingConfig(solver=solver, solver_steps=20))
+    x, y = torch.randn(500, 4, generator=generator()), torch.zeros(500, dtype=torch.int64)
+    ends = model.flow(x, y, guidance=1.0)
+    assert ends.abs().max() < 1.5
+    assert model.flow(ends, y, guidance=1.0, backwards=True).abs().max() < 10
+
+
+def test_evaluations_are_those_of_the_operator_that_draws() -> None:
+    config = FlowMatchingConfig(exemplar=True, guidance=3.0)
+    assert config.evaluations() == config.evaluations("exemplar") == 20
+    assert config.evaluations("prior") == 40
+
+
 def test_samples_keep_to_their_levels_and_categories_exactly() -> None:
     model = FlowMatchingConfig(**SMALL, solver_steps=2).build(MIXED, generator()).eval()
     rows = model.sample(torch.arange(300) % 3, generator())
@@ -236,6 +254,8 @@ def test_settings_of_exemplars_are_refused_where_none_are_read(name: str, value:
     with pytest.raises(ValueError, match=f"{name} is of flows that read exemplars; set exemplar to true"):
         FlowMatchingConfig(**{name: value})
     assert FlowMatchingConfig.model_validate(FlowMatchingConfig().model_dump()) == FlowMatchingConfig()
+    with pytest.raises(ValueError, match="guidance is of rows without an exemplar"):
+        FlowMatchingConfig(exemplar=True, exemplar_dropout=0.0, guidance=3.0)
 
 
 def _shares(x: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def test_a_trained_posterior_does_not_collapse_but_tells_rows_apart(architecture
     rows = _bars(64)
     train(model, rows, steps=150, batch_size=32)
     terms = model.objectives()[0].loss(rows, _generator())
-    assert terms["active_units"] >= 1
+    assert terms["active_groups"] >= 1
     assert terms["kl"] > 1.5  # eight places are ln 8 = 2.1 nats
     own, other = model.resample(*rows, _generator()), model.resample(rows.x.flip(0), rows.y, _generator())
     assert (own - rows.x).abs().mean() < 0.1

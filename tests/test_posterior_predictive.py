@@ -278,9 +278,18 @@ def test_a_class_of_few_rows_is_left_out_and_nothing_is_judged_without_any(table
 def test_real_rows_that_differ_among_themselves_lower_the_limit(tmp_path: Path) -> None:
     """Validation rows from elsewhere: synthetic rows need be no more like the training rows than those are."""
     parts = {"train": table_rows(200, 1), "validation": table_rows(60, 2), "test": table_rows(20, 3)}
-    parts["validation"] = of_class(parts["validation"], "apple", "size", lambda value: value + 9)
+    parts["validation"] = of_class(parts["validation"], "apple", "size", lambda value: value + 0.8)
     result, _ = audited(Trial.of(tmp_path, TABLE, parts), drawn())
     assert result.limit == result.floor < 0.01
+
+
+def test_nothing_is_judged_where_real_rows_differ_as_much_as_rows_can(tmp_path: Path) -> None:
+    """The smallest p-value that there is would be the limit, and whatever was drawn would pass."""
+    parts = {"train": table_rows(200, 1), "validation": table_rows(60, 2), "test": table_rows(20, 3)}
+    parts["validation"] = of_class(parts["validation"], "apple", "size", lambda value: value + 9)
+    result, details = audited(Trial.of(tmp_path, TABLE, parts), drawn())
+    assert (result.passed, result.value, details) == (None, None, {})
+    assert "look at how the data are split" in result.sentence
 
 
 def test_few_validation_rows_give_way_to_halves_of_the_training_rows(tmp_path: Path) -> None:

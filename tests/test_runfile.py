@@ -166,3 +166,22 @@ def test_a_file_that_is_no_text_is_refused(folder: Path) -> None:
         load_run_config(folder / "other.yaml")
     with pytest.raises(InputError, match="directory"):
         load_run_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("model.sigma=wild", "model.sigma 'wild' is not known; known are: learned, optimal, shared, or a number."),
+        ("model.sigma=0", "model.sigma is 0: it should be greater than or equal to 0.001."),
+        ("generate.temperature=abc", "generate.temperature is 'abc', and should be a number."),
+        ("model.latent=1.5", "model.latent is 1.5, and should be a whole number."),
+        ("model.optimiser.betas.0=0.5", "model.optimiser.betas is {'0': 0.5}, and should be a list such as [a, b]."),
+        ("checks=[{kind: posterior_predictive, statistics: []}]", "checks.0.statistics has 0 entries; give it 1 at"),
+        ("generate.operator=wobble", "generate.operator 'wobble' is not offered by vae"),
+    ],
+)
+def test_what_a_setting_should_be_is_said_in_the_words_of_a_run_file(override: str, sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        load_run_config(None, [override], None)
+    assert str(refused.value).startswith(f"--set: {sentence}")
+    assert "more problem" not in str(refused.value)

@@ -19,7 +19,7 @@ from _toy_training import VECTOR, Duel, DuelConfig, Line, make_loop, save_rows, 
 from torch import Tensor
 
 from augment._devices import choose_device, choose_precision
-from augment.config import TrainSection
+from augment.config import MODELS, TrainSection
 from augment.errors import InputError, TrainingError
 from augment.training import _batches as batches
 from augment.training import _loop as trainer
@@ -377,6 +377,11 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     assert choose_precision("auto", torch.device("cpu")) == "32-true"
 
 
+def test_a_model_larger_than_memory_is_counted_without_being_made() -> None:
+    vast = MODELS["iaf_vae"](latent=4096, hidden=8192, layers=8, steps=64)
+    assert check_model(vast, TensorSpec((13,), (Span("continuous", 13),), 3)) > 10**10
+
+
 def test_a_model_is_refused_for_data_that_it_does_not_take() -> None:
     grid = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 2)
     with pytest.raises(InputError, match=r"'duel' learns tables, and these data are images of shape \(1, 8, 8"):
@@ -431,7 +436,13 @@ def test_the_key_follows_the_settings_that_change_the_weights() -> None:
     ("labels", "batch_size", "complaint"),
     [([0, 0, 1], 1, r"set train\.batch_size to 2 or more"), ([0, 1, -1, -1], 8, "no class has two training rows")],
 )
-def test_a_model_of_pairs_is_refused_where_there_are_none(labels: list[int], batch_size: int, complaint: str) -> None:
-    with pytest.raises(InputError, match=complaint):
-        refuse_without_pairs("warp_vae", np.array(labels), batch_size)
-    refuse_without_pairs("warp_vae", np.array([0, 0, 1]), 2)
+def test_a_model_of_pairs_is_refused_where_there_are_none(
+    labels: list[int], batch_size: int, complaint: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "y.npy", np.array(labels))
+    for model in (MODELS["warp_vae"](), MODELS["flow_matching"](exemplar=True)):
+        with pytest.raises(InputError, match=complaint):
+            refuse_without_pairs(model, tmp_path, batch_size)
+    refuse_without_pairs(MODELS["flow_matching"](), tmp_path, batch_size)
+    np.save(tmp_path / "y.npy", np.array([0, 0, 1]))
+    refuse_without_pairs(MODELS["warp_vae"](), tmp_path, 2)

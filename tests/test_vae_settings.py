@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models._contract import Batch, Span, TensorSpec
+from models.iaf_vae import IafVaeConfig
 from models.vae import VaeConfig, VariationalAutoencoder
 
 VECTOR = TensorSpec((5,), (Span("continuous", 2), Span("categorical", 3)), 3)
@@ -135,3 +136,12 @@ def test_the_resolution_is_the_finest_side_that_convolutions_see(resolution: int
     assert [side for side, _ in model.decoder.stages.sides] == sides
     assert model.decoder.stages == model.posterior.net.stages
     assert model.sample(torch.tensor([0, 1]), generator()).shape == (2, 1, 28, 28)
+
+
+def test_settings_that_would_do_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="prior_weight is of learned priors"):
+        VaeConfig(prior="standard", prior_weight=0.1)
+    with pytest.raises(ValueError, match="hidden is of the steps of a flow, and steps is 0"):
+        IafVaeConfig(steps=0, hidden=64)
+    with pytest.raises(ValueError, match="prior_weight is of learned priors"):
+        IafVaeConfig(prior="standard", prior_weight=0.001)

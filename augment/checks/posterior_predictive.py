@@ -76,7 +76,7 @@ class PosteriorPredictive(Check):
         STATISTICS, min_length=1, description="What is taken of each measure: mean, spread, low, high; and distance."
     )
     measures: tuple[str, ...] | None = Field(
-        None, description="The measures, such as image.mean or a numeric column's name; null: all."
+        None, min_length=1, description="The measures, such as image.mean or a numeric column's name; null: all."
     )
     refuses: bool = Field(False, description="Whether surprising rows are refused; false: a warning.")
 
@@ -87,7 +87,7 @@ class PosteriorPredictive(Check):
 
     @model_validator(mode="after")
     def _can_fail(self) -> PosteriorPredictive:
-        if self.alpha * (self.replicates + 1) < 1:
+        if self.alpha * (self.replicates + 1) <= 1:
             raise ValueError(
                 f"{self.replicates} replicates give no p-value below alpha {self.alpha:g}; "
                 "raise replicates to 1 / alpha at least"
@@ -125,6 +125,13 @@ class PosteriorPredictive(Check):
         if not judged.pairs:
             return Finding(
                 f"No class has {self.rows_at_least} real and as many synthetic rows with something to compare.",
+                floor=floor,
+                applies=False,
+            )
+        if limit * (self.replicates + 1) <= 1:  # the smallest p-value that there is would pass
+            return Finding(
+                "The real rows of training and validation differ from each other as much as rows can, so that nothing "
+                "can be said of synthetic ones; look at how the data are split.",
                 floor=floor,
                 applies=False,
             )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 import models
@@ -134,7 +133,8 @@ def check_model(config: ModelConfig, spec: TensorSpec) -> int:
     Raises:
         InputError: the model does not take data of this form, or its settings do not fit them.
     """
-    return sum(parameter.numel() for parameter in build_model(config, spec, 0).parameters())
+    with torch.device("meta"):  # shapes alone: a model larger than this machine's memory can be counted
+        return sum(parameter.numel() for parameter in build_model(config, spec, 0).parameters())
 
 
 def train(
@@ -159,11 +159,13 @@ def train(
     if found is not None:
         return found
     device = choose_device(settings.device)  # refused before the rows are encoded
+    encoded, choices = encode(real, seed, store, progress), training_choices(model, settings)
+    refuse_without_pairs(model, store.path(encoded), choices.batch_size)
     run = TrainingRun(
         real=real,
-        encoded=encode(real, seed, store, progress),
+        encoded=encoded,
         config=model,
-        choices=training_choices(model, settings),
+        choices=choices,
         checkpoint_seconds=settings.checkpoint_seconds,
         device=device,
         precision=choose_precision(settings.precision, device),
@@ -178,16 +180,20 @@ def train(
     )
 
 
-def refuse_without_pairs(kind: str, labels: NDArray[np.int64], batch_size: int) -> None:
-    """Refuse a training on pairs of rows of a class where there are none.
+def refuse_without_pairs(config: ModelConfig, encoded: Path, batch_size: int) -> None:
+    """Refuse a training on pairs of rows of a class where there are none; ``encoded`` is the folder of encoded rows.
 
     Raises:
         InputError: batches are of one row, or no class has two.
     """
+    if not config.reads_pairs():
+        return
+    who = f"model.{config.kind} with these settings learns from pairs of rows"
     if batch_size < 2:
-        raise InputError(f"{kind} learns from pairs of rows in a batch; set train.batch_size to 2 or more.")
+        raise InputError(f"{who} in a batch; set train.batch_size to 2 or more.")
+    labels = np.load(encoded / "y.npy")
     if not (np.unique(labels[labels >= 0], return_counts=True)[1] > 1).any():
-        raise InputError(f"{kind} learns from pairs of rows of a class, and no class has two training rows; add some.")
+        raise InputError(f"{who} of a class, and no class has two training rows; add some, or take another model.")
 
 
 @dataclass(frozen=True)
@@ -210,16 +216,14 @@ class TrainingRun:
         rows = Rows(source, codec.tensor, self.device)
         if not len(rows.labels):
             raise InputError("there are no training rows; leave some to train in split.")
-        if self.config.reads_pairs():
-            refuse_without_pairs(self.config.kind, rows.labels, self.choices.batch_size)
-        model = build_model(self.config, codec.spec, self.seed)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
+        parameters = check_model(self.config, codec.spec)
         journal = Journal(folder)
         journal.say(
             f"{self.config.kind} with {parameters} parameters, {len(rows.labels)} rows, batches of "
             f"{self.choices.batch_size}, {device_title(self.device)}, {self.precision}"
         )
         try:
+            model = build_model(self.config, codec.spec, self.seed)
             loop = self._loop(model, rows, folder, journal, progress)
             with cpu_threads(self.choices.threads):
                 loop.run()

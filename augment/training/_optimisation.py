@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Schedule = Literal["constant", "linear", "cosine"]
 GRADIENT_NORM = "gradient_norm"
-# How the allocators of the CPU and of MPS say what CUDA says by a type of its own.
 
 
 def learning_rate_factor(step: int, steps: int, schedule: Schedule, warmup_steps: int) -> float:
