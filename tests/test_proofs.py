@@ -23,8 +23,8 @@ from augment.store import Store
 from augment.training import train as train_artifact
 
 PLANE_STEPS, STACK_STEPS, BATCH_ROWS = 8000, 2000, 128
-# Dropout blurs modes that are so narrow, and a learned sigma grows to the whole plane before a latent is of use. Without
-# a warm-up some first weights end with a fifth of the modes lost.
+# Dropout blurs modes that are so narrow, and a learned sigma grows to the whole plane before a latent is of use.
+# Without a warm-up some first weights end with a fifth of the modes lost.
 SHARP = {"dropout": 0.0}
 SHARP_LATENT = {**SHARP, "sigma": 0.05, "spread": 1.0, "width": 128, "kl_warmup": 0.3}
 
