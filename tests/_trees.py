@@ -117,8 +117,8 @@ class EchoConfig(ModelConfig):
         others = [name for name in self.operators if name != self.first and (name != "prior" or self.has_prior)]
         return (self.first, *others)
 
-    def evaluations(self) -> int:
-        return 2 if self.has_prior else 7
+    def evaluations(self, operator: str | None = None) -> int:
+        return 5 if operator == "posterior" else 2 if self.has_prior else 7
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> Echo:
         return Echo(spec)

@@ -27,7 +27,7 @@ from augment.generation import generate_shard, load_model, shard_key, shard_requ
 from augment.operators import OPERATORS, chosen_operator, draw_function
 from augment.store import ArtifactRef, Store
 from augment.training import train
-from flows.planning import cost_of_drawing
+from flows.planning import cost_of_drawing, described_drawing
 
 SETTINGS = TrainSection(steps=2, batch_size=8, device="cpu", ema_decay=0)
 WANTED = {"ash": 30, "beech": 3, "cedar": 40}
@@ -89,11 +89,17 @@ def test_what_is_not_offered_is_refused_with_what_is() -> None:
     assert RunConfig().generate.operator is None
 
 
-def test_the_cost_of_drawing_is_that_of_the_settings() -> None:
+def test_the_cost_of_drawing_is_that_of_the_settings_and_the_operator() -> None:
     classes = [{"synthetic": 10}, {"synthetic": 5}]
-    for settings, evaluations in ((EchoConfig(), 30), (EchoConfig(has_prior=False), 105)):
-        config = RunConfig().model_copy(update={"model": settings})
-        assert cost_of_drawing(config, 4, classes) == {"rows_drawn": 15, "evaluations": evaluations, "shards": 4}
+    posterior = GenerateSection(operator="posterior")
+    for settings, section, evaluations in (
+        (EchoConfig(), GenerateSection(), 2),
+        (EchoConfig(has_prior=False), GenerateSection(), 7),
+        (EchoConfig(), posterior, 5),
+    ):
+        config = RunConfig().model_copy(update={"model": settings, "generate": section})
+        assert described_drawing(config)["evaluations_per_sample"] == evaluations
+    assert cost_of_drawing(7, 4, classes) == {"rows_drawn": 15, "evaluations": 105, "shards": 4}
 
 
 def test_a_model_that_does_not_keep_the_protocol_is_not_drawn_from() -> None:
