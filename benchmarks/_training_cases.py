@@ -116,6 +116,7 @@ class Window:
         self._first: tuple[int, float, float] | None = None
         self._last: tuple[int, float, float] | None = None
         self._peak = 0.0
+        self._finished = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def note(self, step: int) -> None:
@@ -127,11 +128,12 @@ class Window:
         self._last = now
 
     def speed(self) -> Speed:
-        """What was measured between the first and the last note.
+        """What was measured between the first and the last note; the memory is watched no longer.
 
         Raises:
             RuntimeError: fewer than two steps were noted.
         """
+        self._finished.set()
         if self._first is None or self._last is None or self._first[0] == self._last[0]:
             raise RuntimeError("too few steps were taken to measure their speed; raise --steps")
         images = (self._last[0] - self._first[0]) * self._batch_size
@@ -141,8 +143,7 @@ class Window:
         )
 
     def _watch(self) -> None:
-        while True:
+        while not self._finished.wait(0.02):
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("RssAnon"):
                     self._peak = max(self._peak, int(line.split()[1]) / 1024)
-            time.sleep(0.02)
