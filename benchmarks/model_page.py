@@ -135,7 +135,7 @@ def verdict(row: Mapping[str, Any] | None, config: type[ModelConfig], form: str)
 def refusal(gate: Mapping[str, Any]) -> str:
     """The gate with its figure and limit, where it has them."""
     figures = [
-        f"{name} {gate[key]:.3g}" for name, key in (("at", "value"), ("limit", "limit")) if gate[key] is not None
+        f"{name} {gate[key]:.4g}" for name, key in (("at", "value"), ("limit", "limit")) if gate[key] is not None
     ]
     return gate["gate"] + (f" ({', '.join(figures)})" if figures else "")
 

@@ -142,11 +142,11 @@ def test_the_minutes_the_seeds_and_the_machine_are_said() -> None:
         ({"seeds": 3, "blessed": 3, "refused_by": [], **TIMES}, "yes (3 seeds, 65 s)"),
         (
             {"seeds": 1, "blessed": 0, "refused_by": [REFUSED], **TIMES},
-            "refused by sample_quality (at 0.981, limit 0.99) (1 seed, 65 s)",
+            "refused by sample_quality (at 0.9812, limit 0.99) (1 seed, 65 s)",
         ),
         (
             {"seeds": 3, "blessed": 2, "refused_by": [{**REFUSED, "limit": None}], **TIMES},
-            "yes with 2 of 3 seeds, else refused by sample_quality (at 0.981) (3 seeds, 65 s)",
+            "yes with 2 of 3 seeds, else refused by sample_quality (at 0.9812) (3 seeds, 65 s)",
         ),
         ({"seeds": 0, "absent": "the loss is not finite"}, "fails: the loss is not finite"),
     ],
