@@ -23,6 +23,11 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
+def answered(request: urllib.request.Request) -> Any:
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
 @dataclass
 class Server:
     """A server to talk to, and where its runs publish."""
@@ -35,8 +40,15 @@ class Server:
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        for pause in (0.5, 1.0, 2.0, 4.0, 8.0):
+            try:
+                return answered(request)
+            except urllib.error.HTTPError as error:
+                # SQLite was busy and nothing was written; Prefect's own client asks again too
+                if error.code != 503:
+                    raise
+                time.sleep(pause)
+        return answered(request)
 
     def start(self, deployment: str, **parameters: Any) -> str:
         found = self.ask(f"/deployments/name/{deployment}")
