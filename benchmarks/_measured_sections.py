@@ -20,7 +20,7 @@ BOUNDS = """\
 ## Bounds on the likelihood
 
 What `benchmarks/likelihood.py` reached in the minutes given, without labels: the importance-weighted bound of test rows
-with its standard error (less is better), beside a published figure of trainings that were many times longer. It is no
+with its standard error (less is better), beside a published figure to compare. A short training is no claim, and no
 reproduction of them.
 """
 
