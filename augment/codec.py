@@ -72,6 +72,11 @@ class Codec(BaseModel):
         """The NumPy type in which encoded rows are cached."""
         return self.columns[0].cache_type
 
+    @property
+    def draws(self) -> bool:
+        """Whether a row's encoding is partly drawn, as that of a number which many rows have."""
+        return any(column.draws for column in self.columns)
+
     def encode(self, batch: pa.RecordBatch, generator: np.random.Generator) -> Encoded:
         """The rows of ``batch`` (in the table's types) as the cache holds them; random within plateaus of values."""
         parts = [column.encode(batch.column(column.name), generator) for column in self.columns]

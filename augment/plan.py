@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from augment.config import AnyPlan, BalancePlan, CountsPlan, MultiplyPlan
 from augment.errors import InputError, did_you_mean
 from augment.ingest import IngestRecord
-from augment.schema import DatasetSchema, class_name
+from augment.schema import DatasetSchema, class_titles
 from augment.store import ArtifactRef, Store
 
 FEW_ROWS = 10  # of a class; with fewer there is little to learn
@@ -58,11 +58,6 @@ class PlanRecord(BaseModel):
         return sum(c.synthetic for c in self.classes)
 
 
-def class_names(schema: DatasetSchema) -> list[str]:
-    """The names of the classes in the order of ``y``; one empty name without a label column."""
-    return [class_name(value) for value in schema.classes] if schema.label is not None else [""]
-
-
 def rows_to_draw(plan: AnyPlan, real: ArtifactRef, store: Store) -> dict[str, int]:
     """Synthetic rows by class name, in class order; classes that get none are there with 0.
 
@@ -72,7 +67,7 @@ def rows_to_draw(plan: AnyPlan, real: ArtifactRef, store: Store) -> dict[str, in
     folder = store.path(real)
     schema = DatasetSchema.load(folder / "schema.json")
     record = IngestRecord.load(folder / "ingest.json")
-    train = {name: record.counts["train"].get(name, 0) for name in class_names(schema)}
+    train = {name: record.counts["train"].get(name, 0) for name in class_titles(schema)}
     wanted = RULES[type(plan)](plan, train)
     if not any(wanted.values()):
         raise InputError("the plan draws no synthetic rows at all; ask for more in the section plan.")

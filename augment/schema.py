@@ -144,6 +144,11 @@ def class_name(value: ClassValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def class_titles(schema: DatasetSchema) -> list[str]:
+    """The names of the classes in the order of ``y``; one empty name without a label column."""
+    return [class_name(value) for value in schema.classes] if schema.label is not None else [""]
+
+
 def class_indices(labels: pa.Array | pa.ChunkedArray | None, schema: DatasetSchema, rows: int) -> npt.NDArray[np.int64]:
     """The position of each row's class, int64 of shape (rows,); -1 without a label, 0 where no column is the label."""
     if schema.label is None or labels is None:

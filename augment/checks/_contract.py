@@ -31,7 +31,9 @@ from augment.store import ArtifactRef
 if TYPE_CHECKING:
     import pandas as pd
 
+    from augment.checks._encoded import DrawnRows
     from augment.checks._real import RealRows
+    from augment.worth.encoders import Encoders
 
 Flags = NDArray[np.bool_]
 Figures = Mapping[str, Any]  # JSON values
@@ -118,7 +120,7 @@ class Shard:
     ``features`` are the measures of :mod:`augment._features`, one row a row; ``column_faults`` says per data column
     which rows break the kind of the column; ``hashes`` are the content hashes of the rows (16 bytes each), computed
     anew from the data, zeros where a row is malformed; ``earlier`` are the folders of the shards judged before, which
-    hold theirs sorted.
+    hold theirs sorted. ``encoders`` are there where a check needs them.
     """
 
     schema: DatasetSchema
@@ -128,6 +130,7 @@ class Shard:
     hashes: NDArray[np.bytes_]
     round: int
     earlier: Sequence[Path]
+    encoders: Encoders | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -161,9 +164,12 @@ class Evidence:
     real_path: Path
     model_path: Path
     shards: Sequence[ArtifactRef]
+    shard_paths: Sequence[Path]  # their folders
     judged_paths: Sequence[Path]  # the folders of the judged shards, one a record
     records: Sequence[ShardRecord]
     wanted: Mapping[str, int]  # synthetic rows by class name, in class order
+    encoders: Encoders | None = None  # where a check needs them
+    drawn_rows: DrawnRows | None = None  # some rows as the encoders see them, where a check needs these
 
     @property
     def first_round(self) -> list[ShardRecord]:
@@ -231,6 +237,7 @@ class Check(BaseModel, ABC):
     severity: ClassVar[Severity] = "critical"
     stops: ClassVar[bool] = False  # when it fails, the figures of the later gates mean nothing
     at_publication: ClassVar[bool] = False  # judged on the staged folder, not when the shards are concluded
+    needs_encoders: ClassVar[bool] = False  # looks at rows through nets that are trained on the real ones first
 
     kind: str
     enabled: bool = Field(True, description="False leaves the gate out; some cannot be left out.")

@@ -19,6 +19,8 @@ from augment.schema import DatasetSchema, class_name
 if TYPE_CHECKING:
     import pandas as pd
 
+    from augment.worth.encoders import Encoders
+
 Part = Literal["train", "validation", "test"]
 # What synthetic rows are compared with and rejected against. Limits are learned from SEEN alone: test rows set none.
 HELD_OUT: tuple[Part, ...] = ("validation", "test")
@@ -31,13 +33,20 @@ FOLDS = 5
 class RealRows:
     """The parts of the real data in the artifact at ``path``.
 
-    ``measure`` turns a batch into the features that checks compare; ``seed`` picks the sample.
+    ``measure`` turns a batch into the features that checks compare; ``seed`` picks the sample; ``encoders`` are there
+    where a check needs them.
     """
 
     def __init__(
-        self, path: Path, schema: DatasetSchema, seed: int, measure: Callable[[pa.RecordBatch], pd.DataFrame]
+        self,
+        path: Path,
+        schema: DatasetSchema,
+        seed: int,
+        measure: Callable[[pa.RecordBatch], pd.DataFrame],
+        encoders: Encoders | None = None,
     ) -> None:
         self.path = path
+        self.encoders = encoders
         self.schema = schema
         self._seed = seed
         self.measure = measure

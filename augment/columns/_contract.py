@@ -51,6 +51,7 @@ class ColumnKind(BaseModel, ABC):
 
     cache_type: ClassVar[type[np.generic]] = np.float32  # of what `encode` gives, which is cached on the disk
     fills_tensor: ClassVar[bool] = False  # such a column cannot stand beside others
+    draws: ClassVar[bool] = False  # a value's place is drawn inside of its plateau
     may_label: ClassVar[bool] = False  # whether a label may be declared to be of this kind
     order: ClassVar[int]
     types: ClassVar[tuple[StoredType, ...]] = ()  # those that exist because of this kind

@@ -36,6 +36,7 @@ class Integer(ColumnKind):
     """A number of the standard normal distribution; comes back as a whole number."""
 
     may_label: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
     order: ClassVar[int] = 30
     types: ClassVar[tuple[StoredType, ...]] = (INT64,)
 

@@ -35,6 +35,7 @@ FLOAT64 = StoredType(
 class Numeric(ColumnKind):
     """A number of the standard normal distribution; decimals come back as they were written."""
 
+    draws: ClassVar[bool] = True
     order: ClassVar[int] = 40
     types: ClassVar[tuple[StoredType, ...]] = (FLOAT64,)
 

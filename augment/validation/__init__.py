@@ -13,7 +13,9 @@ in their place; those are judged row by row too, but do not improve the shares b
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import augment.checks
 from augment._features import learn_traits, profile
 from augment._plugins import find_plugins
 from augment.checks._contract import Check, Evidence, Finding, Judged, Learned, ShardRecord, sum_by_name
+from augment.checks._encoded import first_drawn_rows
 from augment.checks._real import RealRows
 from augment.columns._profile import Traits
 from augment.errors import AugmentError, InputError
@@ -33,10 +36,12 @@ from augment.schema import DatasetSchema
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.validation._expectations import GateExpect, judge, resolved_suite
 from augment.validation._judging import Yardstick, judge_table, rejects_schema
+from augment.worth.encoders import learn_encoders, load_encoders
 
 _MODULES = (
     "augment.checks._class_numbers",
     "augment.checks._contract",
+    "augment.checks._encoded",
     "augment.checks._discrepancies",
     "augment.checks._hashes",
     "augment.checks._real",
@@ -47,6 +52,8 @@ _MODULES = (
     "augment._hashing",
     "augment._images",
     "augment.validation",
+    "augment.worth",
+    "augment.codec",
 )
 
 
@@ -72,12 +79,14 @@ def make_reference(
     """The artifact of what real rows score: traits of the columns, figures and arrays of each check."""
     source = store.path(real)
     schema = DatasetSchema.load(source / "schema.json")
+    encoders = learn_encoders(real, seed, store, progress) if any(check.needs_encoders for check in checks) else None
 
     def measure(batch: pa.RecordBatch) -> Any:
         return profile(batch, schema)[0]
 
     def fill(folder: Path) -> None:
-        rows = RealRows(source, schema, seed, measure)
+        nets = None if encoders is None else load_encoders(encoders, real, seed, store)
+        rows = RealRows(source, schema, seed, measure, nets)
         names = [column.name for column in schema.features]
         traits = {name: learn_traits(schema, name, _chunks(rows, name)) for name in names}
         figures = {}
@@ -87,10 +96,12 @@ def make_reference(
             own.mkdir()
             figures[check.kind] = check.learn(rows, own)
         progress("reference", len(checks), len(checks), "check")
-        content = {"traits": traits, "figures": figures}
+        named = None if encoders is None else {"artifact": encoders.model_dump(), "seed": seed}
+        content = {"traits": traits, "figures": figures, "encoders": named}
         (folder / "reference.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
-    return store.write("reference", hash_json(["reference", real.sha256, seed, _settings(checks)]), fill)
+    inputs = [real.sha256, None if encoders is None else encoders.sha256, seed]
+    return store.write("reference", hash_json(["reference", inputs, _settings(checks)]), fill)
 
 
 def judge_shard(
@@ -150,9 +161,11 @@ def conclude(
         real_path=store.path(real),
         model_path=store.path(model),
         shards=list(shards),
+        shard_paths=[store.path(ref) for ref in shards],
         judged_paths=judged_paths,
         records=[_record(path) for path in judged_paths],
         wanted=dict(wanted),
+        encoders=yardstick.encoders,
     )
 
     def fill(folder: Path) -> None:
@@ -170,6 +183,8 @@ def _write_verdict(folder: Path, evidence: Evidence, yardstick: Yardstick) -> No
     """Judge the tables of the set and of the classes, and write everything but the rejects."""
     import pandas as pd
 
+    if evidence.encoders is not None:
+        evidence = replace(evidence, drawn_rows=first_drawn_rows(evidence))
     checks = [check for check in yardstick.checks if not check.at_publication]
     findings = {check.kind: _found(check, evidence, yardstick.learned[check.kind]) for check in checks}
     set_metrics = pd.DataFrame([_set_row(findings)])
@@ -258,7 +273,11 @@ def _metrics(evidence: Evidence, findings: Mapping[str, Finding]) -> dict[str, A
     return {
         "set": _set_row(findings),
         "classes": {
-            name: {f"{k}.{m}": values[place] for k, f in findings.items() for m, values in f.class_metrics.items()}
+            name: {
+                f"{k}.{m}": None if math.isnan(values[place]) else values[place]
+                for k, f in findings.items()
+                for m, values in f.class_metrics.items()
+            }
             for place, name in enumerate(evidence.wanted)
         },
         "rounds": [{"round": number, **rounds[number]} for number in sorted(rounds)],
@@ -293,7 +312,10 @@ def _yardstick(reference: ArtifactRef, real: ArtifactRef, checks: Sequence[Check
     content = json.loads((folder / "reference.json").read_text())
     traits: dict[str, Traits] = content["traits"]
     learned = {check.kind: Learned(content["figures"][check.kind], folder / check.kind) for check in checks}
-    return Yardstick(DatasetSchema.load(store.path(real) / "schema.json"), traits, checks, learned)
+    encoders = None
+    if (named := content["encoders"]) is not None:
+        encoders = load_encoders(ArtifactRef.model_validate(named["artifact"]), real, named["seed"], store)
+    return Yardstick(DatasetSchema.load(store.path(real) / "schema.json"), traits, checks, learned, encoders)
 
 
 def _chunks(rows: RealRows, column: str) -> Iterator[pa.Array]:

@@ -26,6 +26,8 @@ from augment.validation._expectations import judge
 if TYPE_CHECKING:
     import pandas as pd
 
+    from augment.worth.encoders import Encoders
+
 PROVENANCE = {
     "sample_id": pa.string(),
     "generator_id": pa.string(),
@@ -43,12 +45,16 @@ REJECT_FIELDS = (
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What shards are measured with: the schema, the traits of the columns, the checks and what they learned."""
+    """What shards are measured with: the schema, the traits of the columns, the checks and what they learned.
+
+    ``encoders`` are there where a check needs them.
+    """
 
     schema: DatasetSchema
     traits: Mapping[str, Traits]
     checks: Sequence[Check]
     learned: Mapping[str, Learned]
+    encoders: Encoders | None = None
 
 
 def judge_table(
@@ -69,8 +75,9 @@ def judge_table(
         # Nothing can be said of single rows; the set is refused for it.
         table = pa.table({f.name: pa.array([], f.type) for f in schema.arrow_schema} | _no_provenance())
     features, column_faults = profile(table, schema, yardstick.traits)
-    hashes = _content(table, schema, sound_rows(column_faults, len(table)))
-    seen = Shard(schema, table, features, column_faults, hashes, int(info["round"]), earlier)
+    sound = sound_rows(column_faults, len(table))
+    hashes = _content(table, schema, sound)
+    seen = Shard(schema, table, features, column_faults, hashes, int(info["round"]), earlier, yardstick.encoders)
     found = {check.kind: check.rows(seen, yardstick.learned[check.kind]) for check in yardstick.checks}
     frame = _row_table(features, found)
     expectations = [
@@ -94,7 +101,9 @@ def judge_table(
         malformed=malformed,
         judged=[] if malformed else judge("sample_features", frame, expectations),
     )
-    _write_features(to / "features.parquet", table, names, hashes, frame, accepted, reasons)
+    _write_features(
+        to / "features.parquet", table, names, hashes, frame, {"sound": sound, "accepted": accepted}, reasons
+    )
     _write_rejects(to / "rejects.parquet", table, schema, gates, reasons, seen.round)
     np.save(to / "hashes.npy", np.sort(hashes))
     (to / "rows.json").write_text(record.model_dump_json(indent=1) + "\n")
@@ -166,7 +175,7 @@ def _write_features(
     names: NDArray[Any],
     hashes: NDArray[np.bytes_],
     frame: pd.DataFrame,
-    accepted: Flags,
+    flags: Mapping[str, Flags],
     reasons: NDArray[Any],
 ) -> None:
     """One row a row: who it is, its features and flags, and the verdict."""
@@ -177,7 +186,7 @@ def _write_features(
         "label": pa.array(names, pa.string()),
         "hash": digits,
         **{str(name): pa.array(frame[name].to_numpy()) for name in frame.columns},
-        "accepted": pa.array(accepted),
+        **{name: pa.array(values) for name, values in flags.items()},
         "reason": pa.array(reasons, pa.string()),
     }
     pq.write_table(pa.table(columns), path, compression="zstd")

@@ -69,15 +69,29 @@ class Classifier(nn.Module):
         return torch.cat([(self.hidden(part) - self.centre) / self.scale for part in torch.split(x, ROWS_AT_ONCE)])
 
     @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """The logits of each row, ``(N, num_classes)``, some rows at a time."""
+        with cpu_threads(1):
+            parts = [self(part) for part in torch.split(x, ROWS_AT_ONCE)]
+        return torch.cat(parts)
+
+    def confidence(self, x: Tensor) -> Tensor:
+        """The probability of each class of each row, ``(N, num_classes)``."""
+        return self.logits(x).softmax(dim=1)
+
+    @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """The likeliest class of each row, ``(N,)`` int64."""
         return torch.cat([self(part).argmax(dim=1) for part in torch.split(x, ROWS_AT_ONCE)])
 
 
-def fit_classifier(spec: TensorSpec, rows: Batch, design: Design, seed: int) -> Classifier:
+def fit_classifier(
+    spec: TensorSpec, rows: Batch, design: Design, seed: int, weight: Tensor | None = None
+) -> Classifier:
     """A classifier trained on ``rows``, which all have a label, in evaluation mode; the same for the same arguments.
 
-    Each batch has as many rows of one class as of another, so that scarce classes count as much as large ones. The
+    Each batch has as many rows of one class as of another, so that scarce classes count as much as large ones, or
+    each row with a chance in proportion to its ``weight`` ``(N,)``. The
     number of steps does not depend on the number of rows: classifiers trained on different sets are comparable. With
     one class there is nothing to learn, and the features are those of a net with random weights, which arXiv:2002.09797
     finds of use where no suitable embedding exists.
@@ -92,7 +106,7 @@ def fit_classifier(spec: TensorSpec, rows: Batch, design: Design, seed: int) -> 
         seed_torch(device, derive_seed(seed, "classifier"))
         net = Classifier(spec, design).to(device)
         if spec.num_classes > 1:
-            _train(net, rows, design, seed)
+            _train(net, rows, design, seed, weight)
         net.eval()
         hidden = net.features(rows.x)
         deviation = hidden.std(dim=0, unbiased=False)
@@ -101,10 +115,11 @@ def fit_classifier(spec: TensorSpec, rows: Batch, design: Design, seed: int) -> 
     return net
 
 
-def _train(net: Classifier, rows: Batch, design: Design, seed: int) -> None:
+def _train(net: Classifier, rows: Batch, design: Design, seed: int, weight: Tensor | None) -> None:
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     net.train()
-    for step, index in enumerate(_balanced_batches(rows.y, design, seed)):
+    batches = _balanced_batches(rows.y, design, seed) if weight is None else _weighted_batches(weight, design, seed)
+    for step, index in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / design.steps))
         loss = functional.cross_entropy(net(rows.x[index]), rows.y[index], label_smoothing=0.05)
@@ -125,3 +140,12 @@ def _balanced_batches(y: Tensor, design: Design, seed: int) -> Iterator[Tensor]:
         chosen = torch.randint(len(rows_of), (design.batch_size,), generator=generator)
         within = (torch.rand(design.batch_size, generator=generator) * counts[chosen]).long()
         yield ordered[starts[chosen] + within.clamp(max=counts[chosen] - 1)].to(y.device)
+
+
+def _weighted_batches(weight: Tensor, design: Design, seed: int) -> Iterator[Tensor]:
+    """The rows of each step, each with a chance in proportion to its weight."""
+    generator = torch_generator(seed, "classifier", "batches")
+    reached = weight.double().cumsum(0)
+    for _ in range(design.steps):
+        drawn = torch.rand(design.batch_size, generator=generator, dtype=torch.float64) * reached[-1]
+        yield torch.searchsorted(reached, drawn, right=True).clamp(max=len(weight) - 1)

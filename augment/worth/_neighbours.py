@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -60,6 +60,41 @@ def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int | None
 def nearest_distances(points: Tensor, others: Tensor) -> Tensor:
     """The distance of each of ``points`` ``(N, D)`` to the nearest of ``others`` ``(M, D)``, shape ``(N,)``."""
     return torch.cat([block.amin(dim=1) for block in _distance_blocks(points, others, exact=False)])
+
+
+class Nearest(NamedTuple):
+    """The distance ``(N,)`` of each point to its nearest other one, and the place ``(N,)`` of that one."""
+
+    distance: Tensor
+    place: Tensor
+
+    def beside(self, other: Nearest) -> Nearest:
+        """The nearer of two, point by point."""
+        closer = other.distance < self.distance
+        return Nearest(torch.where(closer, other.distance, self.distance), torch.where(closer, other.place, self.place))
+
+
+def nearest_of_parts(points: Tensor, parts: Iterable[tuple[Tensor, Tensor]], own: Tensor | None = None) -> Nearest:
+    """The nearest row to each of ``points`` ``(N, D)``, of rows that come in parts: places ``(M,)``, rows ``(M, D)``.
+
+    ``own`` ``(N,)`` are places that a point is not compared with. Distances by matrix products find the nearest row,
+    whose distance is then computed anew, so that a copy lies at 0. Infinite, and place -1, where there are no rows.
+    """
+    found = Nearest(torch.full((len(points),), torch.inf), torch.full((len(points),), -1, dtype=torch.int64))
+    step = max(1, BLOCK_DISTANCES // 10_000)
+    for places, rows in parts:
+        for start in range(0, len(points), step):
+            some = points[start : start + step]
+            block = torch.cdist(some, rows, compute_mode="use_mm_for_euclid_dist")
+            if own is not None:
+                block[places[None] == own[start : start + step, None]] = torch.inf
+            nearest, place = block.min(dim=1)
+            exact = (some - rows[place]).square().sum(dim=1).sqrt()
+            exact = torch.where(nearest.isinf(), nearest, exact)
+            best = Nearest(found.distance[start : start + step], found.place[start : start + step])
+            for old, new in zip(best, best.beside(Nearest(exact, places[place])), strict=True):
+                old.copy_(new)
+    return found
 
 
 def chance_of_larger(values: Tensor, others: Tensor) -> float:

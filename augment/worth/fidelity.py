@@ -35,6 +35,7 @@ from augment.worth._neighbours import chance_of_larger, density_and_coverage, ne
 from models._contract import Batch, TensorSpec
 
 LARGEST_CLASS = 2_000  # rows of a class that are looked at, so that time and memory do not grow with the data
+ALL_ROWS = 40_000  # and of all classes, if each may have 50 at least
 SUBSETS = 5  # of equal size and for each encoder, over whose draws figures are averaged
 
 
@@ -82,7 +83,8 @@ class Fold:
 class RealSide:
     """Real training and held-out rows ``(N, size)`` by class, with the nets that were trained on the former.
 
-    ``learned`` is the floor of the accuracy, and ``learner`` its design; :func:`learn_real` makes all.
+    ``learned`` is the floor of the accuracy, null where none is wanted, and ``learner`` its design; :func:`learn_real`
+    makes all.
     """
 
     spec: TensorSpec
@@ -90,7 +92,7 @@ class RealSide:
     held_out: Mapping[int, Tensor]
     folds: Sequence[Fold]
     judge: Classifier
-    learned: Classifier
+    learned: Classifier | None
     learner: Design
     seed: int
 
@@ -105,15 +107,35 @@ def learn_real(
     Raises:
         ValueError: there are no training rows.
     """
+    seen, held = (rows_by_class(rows, seed, part) for rows, part in ((train, "train"), (held_out, "held-out")))
+    return learn_from(spec, seen, held, seed, encoder, judge)
+
+
+def learn_from(
+    spec: TensorSpec,
+    train: Mapping[int, Tensor],
+    held_out: Mapping[int, Tensor],
+    seed: int,
+    encoder: Design = ENCODER,
+    judge: Design = JUDGE,
+    *,
+    accuracy: bool = True,
+) -> RealSide:
+    """The same of rows that are chosen already, flat ``(N, size)`` by class in a random order.
+
+    Without ``accuracy`` its floor is not learned.
+
+    Raises:
+        ValueError: there are no training rows.
+    """
     with cpu_threads(1):
-        seen, held = (_by_class(rows, seed, part) for rows, part in ((train, "train"), (held_out, "held-out")))
         return RealSide(
             spec=spec,
-            train=seen,
-            held_out=held,
-            folds=_folds(spec, seen, held, encoder, seed),
-            judge=fit_classifier(spec, _joined(seen, spec), judge, derive_seed(seed, "judge")),
-            learned=fit_classifier(spec, _joined(seen, spec), encoder, seed),
+            train=train,
+            held_out=held_out,
+            folds=_folds(spec, train, held_out, encoder, seed),
+            judge=fit_classifier(spec, joined(train, spec), judge, derive_seed(seed, "judge")),
+            learned=fit_classifier(spec, joined(train, spec), encoder, seed) if accuracy else None,
             learner=encoder,
             seed=seed,
         )
@@ -127,7 +149,7 @@ def _folds(
     found = []
     for number, (own, other) in enumerate(((first, second), (second, first))):
         if own or not number:
-            net = fit_classifier(spec, _joined(own, spec), design, derive_seed(seed, "encoder", number))
+            net = fit_classifier(spec, joined(own, spec), design, derive_seed(seed, "encoder", number))
             found.append(Fold(net, _features(net, other, spec), _features(net, held_out, spec)))
     return found
 
@@ -144,12 +166,12 @@ def measure_fidelity(real: RealSide, synthetic: Batch) -> Fidelity:
 
 
 def _measured(real: RealSide, synthetic: Batch) -> Fidelity:
-    rows = _by_class(synthetic, real.seed, "synthetic")
+    rows = rows_by_class(synthetic, real.seed, "synthetic")
     density, coverage, frechet = _compared(real, rows)
     agreement = {y: _agreement(real, rows, y) for y in sorted(rows)}
     classes = {
         y: ClassFidelity(
-            compared=min((_lent(f.train, rows, y) for f in real.folds if y in f.train), default=_lent({}, rows, y)),
+            compared=_least_lent(real, rows, y),
             density=density[y],
             coverage=coverage[y],
             label_agreement=agreement.get(y, Figure(None, None)),
@@ -157,14 +179,32 @@ def _measured(real: RealSide, synthetic: Batch) -> Fidelity:
         for y in real.held_out
     }
     return Fidelity(
-        density=_mean(density.values()),
-        coverage=_mean(coverage.values()),
+        density=mean_figure(density.values()),
+        coverage=mean_figure(coverage.values()),
         frechet=frechet,
-        label_agreement=_mean(agreement.values()),
+        label_agreement=mean_figure(agreement.values()),
         accuracy=_accuracy(real, rows),
-        novelty=_mean(_novelty(real, rows, y) for y in sorted(rows)),
+        novelty=mean_figure(_novelty(real, rows, y) for y in sorted(rows)),
         classes=classes,
     )
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Density and coverage by class ``y``, of ``compared`` rows of either side at a time, and the Fréchet distance."""
+
+    density: Mapping[int, Figure]
+    coverage: Mapping[int, Figure]
+    frechet: Figure
+    compared: Mapping[int, int]
+
+
+def measure_diversity(real: RealSide, synthetic: Batch) -> Diversity:
+    """The part of :func:`measure_fidelity` that says how much of the real variety the rows hold; no net is trained."""
+    with cpu_threads(1):
+        rows = rows_by_class(synthetic, real.seed, "synthetic")
+        density, coverage, frechet = _compared(real, rows)
+        return Diversity(density, coverage, frechet, {y: _least_lent(real, rows, y) for y in real.held_out})
 
 
 def balanced_accuracy(net: Classifier, spec: TensorSpec, rows: Mapping[int, Tensor]) -> float | None:
@@ -194,8 +234,8 @@ def _compared(real: RealSide, rows: Mapping[int, Tensor]) -> tuple[dict[int, Fig
             for y, reference in fold.held_out.items():
                 found[y].append(_density_coverage(reference, drawn.get(y), floor.get(y)))
             distances.append(Figure(balanced_frechet(drawn, fold.held_out), balanced_frechet(floor, fold.held_out)))
-    density, coverage = ({y: _mean(f[part] for f in figures) for y, figures in found.items()} for part in (0, 1))
-    return density, coverage, _mean(distances)
+    density, coverage = ({y: mean_figure(f[part] for f in figures) for y, figures in found.items()} for part in (0, 1))
+    return density, coverage, mean_figure(distances)
 
 
 def _subsets(
@@ -233,9 +273,9 @@ def _agreement(real: RealSide, rows: Mapping[int, Tensor], y: int) -> Figure:
 
 def _accuracy(real: RealSide, rows: Mapping[int, Tensor]) -> Figure:
     """Of a classifier of the encoders' design; one that was trained on all real training rows is the floor."""
-    if real.spec.num_classes == 1 or not rows:
+    if real.spec.num_classes == 1 or not rows or real.learned is None:
         return Figure(None, None)
-    learner = fit_classifier(real.spec, _joined(rows, real.spec), real.learner, real.seed)
+    learner = fit_classifier(real.spec, joined(rows, real.spec), real.learner, real.seed)
     value, floor = (balanced_accuracy(net, real.spec, real.held_out) for net in (learner, real.learned))
     return Figure(value, floor)
 
@@ -251,12 +291,17 @@ def _recognised(net: Classifier, spec: TensorSpec, x: Tensor, y: int) -> float:
     return float((net.predict(_shaped(x, spec)) == y).double().mean())
 
 
+def _least_lent(real: RealSide, synthetic: Mapping[int, Tensor], y: int) -> int:
+    lent = (_lent(fold.train, synthetic, y) for fold in real.folds if y in fold.train)
+    return min(lent, default=_lent({}, synthetic, y))
+
+
 def _lent(train: Mapping[int, Tensor], synthetic: Mapping[int, Tensor], y: int) -> int:
     """Rows of a class that each side lends: all of the smaller; where one side has none, all of the other."""
     return min((len(side[y]) for side in (train, synthetic) if y in side), default=0)
 
 
-def _mean(figures: Iterable[Figure]) -> Figure:
+def mean_figure(figures: Iterable[Figure]) -> Figure:
     """The means over the figures that have a value and a floor; of what there is where none has both."""
     listed = list(figures)
     both = [f for f in listed if f.value is not None and f.floor is not None] or listed
@@ -265,18 +310,25 @@ def _mean(figures: Iterable[Figure]) -> Figure:
     return Figure(sum(values) / len(values) if values else None, sum(floors) / len(floors) if floors else None)
 
 
-def _by_class(rows: Batch, seed: int, part: str) -> dict[int, Tensor]:
-    """The flat rows of each class in order of ``y``, at most 2,000 of each, in a random order that the seed decides."""
+def rows_by_class(rows: Batch, seed: int, part: str) -> dict[int, Tensor]:
+    """The flat rows ``(N, size)`` of each class in order of ``y``: those of :func:`places_by_class`."""
+    return {y: rows.x[places].flatten(1).float() for y, places in places_by_class(rows.y, seed, part).items()}
+
+
+def places_by_class(y: Tensor, seed: int, part: str) -> dict[int, Tensor]:
+    """Which rows of each class are looked at, in a random order that the seed decides: at most 2,000 of a class.
+
+    With many classes there are fewer of each, so that all together stay below 40,000.
+    """
     generator = torch_generator(seed, "fidelity", part)
-    order = torch.randperm(len(rows.y), generator=generator).to(rows.y.device)
-    shuffled = rows.y[order]
-    found: dict[int, Tensor] = {}
-    for y in sorted(int(label) for label in torch.unique(rows.y) if label >= 0):
-        found[y] = rows.x[order[shuffled == y][:LARGEST_CLASS]].flatten(1).float()
-    return found
+    order = torch.randperm(len(y), generator=generator).to(y.device)
+    shuffled = y[order]
+    classes = sorted(int(label) for label in torch.unique(y) if label >= 0)
+    most = min(LARGEST_CLASS, max(50, ALL_ROWS // max(1, len(classes))))
+    return {label: order[shuffled == label][:most] for label in classes}
 
 
-def _joined(rows: Mapping[int, Tensor], spec: TensorSpec) -> Batch:
+def joined(rows: Mapping[int, Tensor], spec: TensorSpec) -> Batch:
     """The rows of all classes as a batch."""
     if not rows:
         return Batch(torch.empty(0, *spec.shape), torch.empty(0, dtype=torch.int64))

@@ -1,0 +1,96 @@
+"""Synthetic rows as the nets see them: those of one shard, or some of each class as first drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from augment.checks._contract import Evidence, Flags, Shard, sound_rows
+from augment.checks._real import BATCH_ROWS, RealRows
+from augment.worth.fidelity import ALL_ROWS, LARGEST_CLASS
+from models._contract import Batch
+
+if TYPE_CHECKING:
+    from augment.worth.encoders import Encoders
+
+
+class DrawnRows(NamedTuple):
+    """Rows as first drawn: encoded ``rows`` and ``positions`` ``(N, size)``, with what is known of each, in one order.
+
+    ``parents`` says which rows name real ones that they were drawn from; ``accepted`` which will be published.
+    """
+
+    rows: Batch
+    positions: Tensor
+    sample_ids: list[str]
+    parents: Flags
+    accepted: Flags
+
+
+def nets_of(evidence: Evidence | Shard | RealRows) -> Encoders:
+    """The nets, which a check that says it needs them finds here."""
+    assert evidence.encoders is not None
+    return evidence.encoders
+
+
+def drawn_of(evidence: Evidence) -> DrawnRows:
+    """The rows of :func:`first_drawn_rows`, which are read once for all checks."""
+    assert evidence.drawn_rows is not None
+    return evidence.drawn_rows
+
+
+def encoded_shard(shard: Shard) -> tuple[Flags, Batch]:
+    """Which rows of a shard can be encoded at all, and these encoded."""
+    sound = sound_rows(shard.column_faults, len(shard))
+    return sound, nets_of(shard).encode(shard.table.filter(pa.array(sound)))
+
+
+def first_drawn_rows(evidence: Evidence) -> DrawnRows:
+    """The first rows without faults of each class as first drawn, at most 2,000 of a class and 40,000 in all.
+
+    The order in which rows are drawn says nothing about them, so the first stand for all.
+    """
+    limit = min(LARGEST_CLASS, max(50, ALL_ROWS // max(1, len(evidence.wanted))))
+    encoders = nets_of(evidence)
+    taken: Counter[str] = Counter()
+    empty = evidence.schema.arrow_schema.empty_table()
+    parts, positions = [encoders.encode(empty)], [encoders.positions(empty)]
+    ids: list[str] = []
+    parents, accepted = [np.zeros(0, dtype=bool)], [np.zeros(0, dtype=bool)]
+    for rows, said in _first_round(evidence):
+        names = np.array(said["label"].to_pylist(), dtype=object)
+        kept = np.array(said["sound"].to_numpy(zero_copy_only=False))
+        for name in np.unique(names):
+            here = np.flatnonzero((names == name) & kept)
+            kept[here[max(0, limit - taken[name]) :]] = False
+            taken[name] += len(here)
+        some = rows.filter(pa.array(kept))
+        parts.append(encoders.encode(some))
+        positions.append(encoders.positions(some) if encoders.codec.draws else parts[-1].x.flatten(1))
+        ids += some["sample_id"].to_pylist()
+        parents.append(some["parent_ids"].is_valid().to_numpy(zero_copy_only=False))
+        accepted.append(said["accepted"].to_numpy(zero_copy_only=False)[kept])
+    return DrawnRows(
+        Batch(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])),
+        torch.cat(positions),
+        ids,
+        np.concatenate(parents),
+        np.concatenate(accepted),
+    )
+
+
+def _first_round(evidence: Evidence) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """The rows of each shard of round 0 and what the judge said of them, a batch at a time."""
+    columns = ["label", "sound", "accepted"]
+    for shard, judged, record in zip(evidence.shard_paths, evidence.judged_paths, evidence.records, strict=True):
+        if record.round > 0 or record.malformed:
+            continue
+        with pq.ParquetFile(shard / "shard.parquet") as rows, pq.ParquetFile(judged / "features.parquet") as said:
+            yield from zip(rows.iter_batches(BATCH_ROWS), said.iter_batches(BATCH_ROWS, columns=columns), strict=True)
