@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -122,17 +122,7 @@ def compare(
     again = resampled_scores(both, y, metric, of_class, draws, generator)
     drawn = again[:, :seeds] - again[:, seeds:]  # (D, S)
     variances = _variances(differences, drawn, _unseen_variance(y, metric, of_class))
-    half = _half_width(variances, 1 - CONFIDENCE)
-    return replace(
-        found,
-        interval=_around(mean, half),
-        over_seeds=_around(mean, _quantile((1 + CONFIDENCE) / 2, seeds) * variances.seeds**0.5),
-        bootstrap=_crossed(drawn, generator),
-        p_value=_p_value(abs(mean), variances),
-        signed_rank_p=signed_rank_p(differences.tolist()),
-        smallest_p=2.0 ** (1 - seeds),
-        smallest_effect=half + _half_width(variances, 2 * (1 - POWER)),
-    )
+    return replace(found, bootstrap=_crossed(drawn, generator), **_certainty(differences, variances))
 
 
 def verdict(lift: PairedLift, measurable_at: float = 0.05) -> Verdict:
@@ -180,6 +170,20 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     positive = int(doubled[signed > 0].sum())
     tail = min(positive, len(ways) - 1 - positive)
     return float(min(1.0, 2 * ways[: tail + 1].sum() / ways.sum()))
+
+
+def _certainty(differences: Floats, variances: _Variances) -> dict[str, Any]:
+    """How sure the mean of the differences is, by the fields of the lift."""
+    mean, seeds = float(differences.mean()), len(differences)
+    half = _half_width(variances, 1 - CONFIDENCE)
+    return {
+        "interval": _around(mean, half),
+        "over_seeds": _around(mean, _quantile((1 + CONFIDENCE) / 2, seeds) * variances.seeds**0.5),
+        "p_value": _p_value(abs(mean), variances),
+        "signed_rank_p": signed_rank_p(differences.tolist()),
+        "smallest_p": 2.0 ** (1 - seeds),
+        "smallest_effect": half + _half_width(variances, 2 * (1 - POWER)),
+    }
 
 
 def _variances(differences: Floats, drawn: Floats, unseen: float) -> _Variances:
