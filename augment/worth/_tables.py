@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 Categories = Mapping[str, Sequence[str]]  # by column, of the columns that hold names rather than numbers
 
-# Chosen on validation rows of Adult, mammography and German credit, cut to 40 to 100 rows of the scarce class: average
-# precision is 4 points above that of LightGBM's defaults and the log loss 40 % below; with 25 rows of each class average
-# precision is 8 points above.
+# Chosen on validation rows of Adult, mammography and German credit. With 40 to 100 training rows of the scarce class
+# average precision is 4 points above that of LightGBM's defaults and the log loss 40 % below; with 25 rows of each
+# class average precision is 8 points above.
 ROUNDS = 100  # of boosting, for every set of rows
 TREES = {
     "learning_rate": 0.05,
