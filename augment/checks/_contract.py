@@ -164,6 +164,7 @@ class Evidence:
     judged_paths: Sequence[Path]  # the folders of the judged shards, one a record
     records: Sequence[ShardRecord]
     wanted: Mapping[str, int]  # synthetic rows by class name, in class order
+    altered: Sequence[str] = ()  # files of given rows that are no longer what was read
 
     @property
     def first_round(self) -> list[ShardRecord]:
