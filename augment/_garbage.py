@@ -23,7 +23,11 @@ from augment.store import Store, locked, remove_lock
 
 KEEP_NEWEST = 5
 KEEP_AGE = timedelta(days=7)
-PLAN_STAGES = ("ingest", "encode")  # what `augment plan` makes, which keeps no record, for the run that follows it
+PLAN_STAGES = (
+    "ingest",
+    "encode",
+    "given",
+)  # what `augment plan` makes, which keeps no record, for the run that follows it
 PLAN_SECONDS = 3600.0
 LEFTOVERS = ("", "runs", "stages/*", "datasets/*")  # where files are replaced whole, by a temporary one beside them
 LEFTOVER_SECONDS = 3600.0  # so long nobody takes to write such a file

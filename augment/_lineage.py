@@ -63,10 +63,11 @@ def describe_lineage(
         "split": ingested.get("split"),
         "split_seed": ingested.get("seed"),
         "rows_read": ingested.get("rows_read"),
-        "notes": ingested.get("notes", []),
+        "notes": [*ingested.get("notes", []), *trained.get("notes", [])],
         "train_rows_sha256": ingested.get("train_rows_sha256"),
         "test_rows_sha256": ingested.get("test_rows_sha256"),
         "model": trained.get("model"),
+        "given_files": trained.get("files"),  # of rows that somebody else generated
         "train": trained.get("train"),
         "parameters": trained.get("parameters"),
         "device": trained.get("device"),

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 import augment.checks
 import augment.sources
 import models
-from augment._plugins import find_plugins, one_of
+from augment._plugins import find_plugins, kind_of, one_of
 from augment.checks._contract import Check
 from augment.errors import InputError
-from augment.operators import chosen_operator
+from augment.given import FromFiles
+from augment.makers import maker
 from augment.sources._contract import Source
 from models._contract import ModelConfig
 
@@ -27,11 +28,11 @@ CHECKS = find_plugins(augment.checks, Check)
 
 if TYPE_CHECKING:
     AnySource = Source
-    AnyModel = ModelConfig
+    AnyModel = ModelConfig | FromFiles
     AnyCheck = Check
 else:
     AnySource = one_of(SOURCES)
-    AnyModel = one_of(MODELS)
+    AnyModel = one_of({**MODELS, kind_of(FromFiles): FromFiles})
     AnyCheck = one_of(CHECKS)
 
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -162,7 +163,9 @@ class RunConfig(Section):
     seed: int = Field(0, ge=0, lt=2**53, description="Every random draw of the run follows from it.")
     source: AnySource = Field(default_factory=SOURCES["digits"], description="Where the real rows come from.")
     split: SplitSection = Field(default_factory=SplitSection, description="Train, validation and test.")
-    model: AnyModel = Field(default_factory=MODELS["vae"], description="The generative model.")
+    model: AnyModel = Field(
+        default_factory=MODELS["vae"], description="The generative model, or files that hold its rows."
+    )
     train: TrainSection = Field(default_factory=TrainSection, description="How it is trained.")
     generate: GenerateSection = Field(default_factory=GenerateSection, description="How rows are drawn.")
     plan: AnyPlan = Field(default_factory=BalancePlan, description="How many synthetic rows of each class.")
@@ -172,9 +175,9 @@ class RunConfig(Section):
     store: str = Field("./store", description="The folder of artifacts and published datasets.")
 
     @model_validator(mode="after")
-    def _model_offers_the_operator(self) -> RunConfig:
+    def _sections_fit_the_model(self) -> RunConfig:
         try:
-            chosen_operator(self.model, self.generate.operator)
+            maker(self).refuse()
         except InputError as error:
             raise ValueError(str(error)) from None
         return self

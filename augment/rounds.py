@@ -26,16 +26,22 @@ def round_requests(
     number: int,
     store: Store,
 ) -> list[ShardRequest]:
-    """The shards of round ``number``: together the rows that ``wanted`` says and ``judged`` did not accept so far.
+    """The shards of round ``number``: together the rows that ``wanted`` says and ``judged`` did not accept so far, or
+    as many of them as are left where the rows are given and none can be drawn.
 
     Raises:
         StoreError: the model or a judgement is not in the store.
     """
     from augment.generation import default_shard_rows, shard_requests
+    from augment.given.drawing import taken_requests
+    from augment.given.taking import supply_of
     from augment.validation import accepted_counts
     from models._contract import TensorSpec
 
     missing = missing_rows(wanted, accepted_counts(list(judged), store) if judged else {})
+    supply = supply_of(model, store)
+    if supply is not None:
+        return taken_requests(section, model, supply, missing, judged, number, store)
     shard_rows = section.shard_rows
     if shard_rows is None:
         record = json.loads((store.path(model) / "model.json").read_text())

@@ -23,6 +23,7 @@ from augment.config import RunConfig
 from augment.errors import AugmentError, InputError
 from augment.generation import STAGE as GENERATE
 from augment.generation import ShardRequest, shard_key
+from augment.given import FromFiles
 from augment.store import ArtifactRef, Store
 from augment.training import STAGE as TRAIN
 from augment.training import train_key
@@ -36,6 +37,7 @@ def train(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
     """The trained model, wherever ``placement.train`` says."""
     if config.placement.train == HERE:
         return tasks.train(config, real)
+    assert not isinstance(config.model, FromFiles)  # a run config has those rows read here
     key = train_key(real, config.model, config.train, config.seed)
     store = Store.open(config.store)
     if store.find(TRAIN, key) is None:

@@ -69,11 +69,10 @@ def rows_to_draw(config: RunConfig, real: ArtifactRef) -> dict[str, int]:
 
 @stage(name="train")
 def train(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
-    """The generative model, trained on the real rows."""
-    from augment.training import train
+    """The generative model, trained on the real rows, or the given rows that stand in its place."""
+    from augment.makers import maker
 
-    store = Store.open(config.store)
-    return train(real, config.model, config.train, config.seed, store, RunProgress("training-progress"))
+    return maker(config).prepare(real, Store.open(config.store), RunProgress("training-progress"))
 
 
 @stage(name="reference")
@@ -88,10 +87,9 @@ def make_reference(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
 @stage(name="generate", run_name="generate-{request.round}-{request.shard}")
 def generate_shard(config: RunConfig, real: ArtifactRef, model: ArtifactRef, request: ShardRequest) -> ArtifactRef:
     """One shard of synthetic rows."""
-    from augment.generation import generate_shard
+    from augment.makers import maker
 
-    store = Store.open(config.store)
-    return generate_shard(model, real, config.generate, request, config.seed, store, RunProgress())
+    return maker(config).shard(model, real, request, Store.open(config.store), RunProgress())
 
 
 @stage(name="judge")

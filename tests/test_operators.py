@@ -24,10 +24,10 @@ from augment.config import GenerateSection, RunConfig, TrainSection
 from augment.encoding import encode
 from augment.errors import InputError, StoreError
 from augment.generation import generate_shard, load_model, shard_key, shard_requests
+from augment.makers import cost_of_drawing, described_drawing
 from augment.operators import OPERATORS, chosen_operator, draw_function
 from augment.store import ArtifactRef, Store
 from augment.training import train
-from flows.planning import cost_of_drawing, described_drawing
 
 SETTINGS = TrainSection(steps=2, batch_size=8, device="cpu", ema_decay=0)
 WANTED = {"ash": 30, "beech": 3, "cedar": 40}
@@ -97,8 +97,7 @@ def test_the_cost_of_drawing_is_that_of_the_settings_and_the_operator() -> None:
         (EchoConfig(has_prior=False), GenerateSection(), 7),
         (EchoConfig(), posterior, 5),
     ):
-        config = RunConfig().model_copy(update={"model": settings, "generate": section})
-        assert described_drawing(config)["evaluations_per_sample"] == evaluations
+        assert described_drawing(settings, section.operator)["evaluations_per_sample"] == evaluations
     assert cost_of_drawing(7, 4, classes) == {"rows_drawn": 15, "evaluations": 105, "shards": 4}
 
 

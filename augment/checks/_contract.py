@@ -170,6 +170,7 @@ class Evidence:
     wanted: Mapping[str, int]  # synthetic rows by class name, in class order
     encoders: Encoders | None = None  # where a check needs them
     drawn_rows: DrawnRows | None = None  # some rows as the encoders see them, where a check needs these
+    altered: Sequence[str] = ()  # files of given rows that are no longer what was read
 
     @property
     def first_round(self) -> list[ShardRecord]:

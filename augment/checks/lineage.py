@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from augment.checks._contract import (
 )
 from augment.checks._hashes import contained, save_sorted
 from augment.checks._real import HELD_OUT, RealRows
+from augment.gates import plural
 from augment.schema import DatasetSchema, class_indices
 from augment.store import ArtifactRef
 
@@ -34,6 +35,8 @@ FOREIGN = "lineage.foreign_parent"
 
 class Lineage(Check):
     """Refuses rows whose origin is not what the artifacts say, and a model that may have seen held-out rows.
+
+    Of rows that somebody else generated the files are known, with their hashes, and not what the generator saw.
 
     Artifacts are compared by what they contain. Their keys may differ: a setting that changes nothing gives equal bytes
     another key, and a model or judgement from the cache still names the first one.
@@ -61,31 +64,41 @@ class Lineage(Check):
 
     def find(self, evidence: Evidence, learned: Learned) -> Finding:
         """The number of broken links from the synthetic rows back to the training rows; none is allowed."""
-        broken = [*self._model_links(evidence), *self._shard_links(evidence)]
+        model = json.loads((evidence.model_path / "model.json").read_text())
+        files = model.get("files")  # rows that were there already
+        own_links = self._model_links if files is None else self._file_links
+        broken = [*own_links(evidence, model), *self._shard_links(evidence)]
         shared = int(learned.figures["train_rows_held_out"])
         if shared:
             broken.append(f"{shared:,} training rows have the same content as a validation or test row")
-        sentence = (
-            f"The lineage is broken: {'; '.join(broken)}."
-            if broken
-            else f"Every synthetic row comes from generator {evidence.model.sha256[:12]}, which saw training rows only."
+        origin = (
+            f"generator {evidence.model.sha256[:12]}, which saw training rows only" if files is None else _of(files)
         )
         return Finding(
-            sentence,
+            f"The lineage is broken: {'; '.join(broken)}." if broken else f"Every synthetic row comes from {origin}.",
             value=len(broken),
             limit=0,
             metrics={"broken_links": len(broken)},
             set_expectations=bounded("lineage.broken_links", 0, 0),
         )
 
-    def _model_links(self, evidence: Evidence) -> Iterator[str]:
+    def _model_links(self, evidence: Evidence, model: Mapping[str, Any]) -> Iterator[str]:
         """What does not fit between the model and the real data."""
-        model = json.loads((evidence.model_path / "model.json").read_text())
         ingested = json.loads((evidence.real_path / "ingest.json").read_text())
         if _content(ArtifactRef.model_validate(model["real"])) != _content(evidence.real):
             yield "the model was trained on other real data"
         if not model.get("train_rows_sha256") or model["train_rows_sha256"] != ingested["train_rows_sha256"]:
             yield "the model's training rows are not the training part"
+
+    def _file_links(self, evidence: Evidence, model: Mapping[str, Any]) -> Iterator[str]:
+        """What does not fit between the files that rows were taken from, their record and the real data."""
+        if _content(ArtifactRef.model_validate(model["real"])) != _content(evidence.real):
+            yield "the rows were taken for other real data, or another split of them"
+        if not model["files"].get("number") or not model["files"].get("sha256"):
+            yield "the files that the rows were taken from are not recorded"
+        if evidence.altered:
+            named = ", ".join(evidence.altered[:3])
+            yield f"files are no longer what the rows were taken from: {len(evidence.altered):,}, such as {named}"
 
     def _shard_links(self, evidence: Evidence) -> Iterator[str]:
         """What does not fit between the shards, what was judged, and the model."""
@@ -98,6 +111,14 @@ class Lineage(Check):
         foreign = sum(map(_count_foreign, evidence.judged_paths))
         if foreign:
             yield f"rows with a parent that is no training row of their class: {foreign:,}"
+
+
+def _of(files: Mapping[str, Any]) -> str:
+    """Where given rows come from, and what cannot be known of it."""
+    return (
+        f"{plural(files['number'], 'file')} with the recorded hash {files['sha256'][:12]}, read for this split; the "
+        "generator's own training rows are not known, so no record excludes that it saw validation or test rows"
+    )
 
 
 def _content(ref: ArtifactRef) -> tuple[str, str]:

@@ -30,6 +30,7 @@ from augment.gates import plural
 from augment.schema import class_name
 
 COLUMN_FAULTS = {
+    "other_type": "is not a value of the column's type",
     "missing": "has no value, though no training row lacks one",
     "not_finite": "is not a finite number",
     "unknown_category": "is a category that no training row has",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from augment._layout import CARD, CONFIGS, PARTS, PICTURE, REPORT, SPLITS, Part
 from augment._manifest import Manifest
-from augment.gates import WORTH_NOT_MEASURED, GateResult, judged, not_judged
+from augment.gates import WORTH_NOT_MEASURED, GateResult, judged, not_judged, plural
 from augment.operators import OPERATORS
 
 REAL, SYNTHETIC, VALIDATION, TEST = PARTS
@@ -109,17 +109,38 @@ train = datasets.load_dataset(os.getcwd(), "augmented", split="train")  # the fu
 
 
 def _synthetic(manifest: Manifest) -> str:
-    lineage = manifest.lineage
+    given = _given(manifest)
+    origin = _drawn(manifest.lineage) if given is None else _taken(given)
+    saw = "neither the generator nor any" if given is None else "no"
+    return f"""## What is synthetic
+
+{origin}
+They are marked five ways: the folder, the configuration's name, the column `is_synthetic`, `sample_id` beginning with
+`syn-`, and `aug.is_synthetic` in the Parquet metadata. Rows for validation and test are always real;
+{saw} limit of the gates saw the test rows."""
+
+
+def _given(manifest: Manifest) -> dict[str, Any] | None:
+    """What is known of the files from which the synthetic rows were taken, or null where a model drew them."""
+    files: dict[str, Any] | None = manifest.lineage.get("given_files")
+    return files
+
+
+def _drawn(lineage: Mapping[str, Any]) -> str:
     model = lineage.get("model") or {}
     weights = (lineage.get("weights_sha256") or "unknown")[:12]
     operator = lineage.get("operator") or "unknown"
-    return f"""## What is synthetic
+    kind = model.get("kind", "unknown")
+    return f"""The rows in `data/synthetic/` were drawn from a generative model (kind `{kind}`, operator
+`{operator}`, weights `{weights}`) that was trained on the rows in `data/real/` alone.{_parents(operator)}"""
 
-The rows in `data/synthetic/` were drawn from a generative model (kind `{model.get("kind", "unknown")}`, operator
-`{operator}`, weights `{weights}`) that was trained on the rows in `data/real/` alone.{_parents(operator)}
-They are marked five ways: the folder, the configuration's name, the column `is_synthetic`, `sample_id` beginning with
-`syn-`, and `aug.is_synthetic` in the Parquet metadata. Rows for validation and test are always real; neither the
-generator nor any limit of the gates saw the test rows."""
+
+def _taken(files: Mapping[str, Any]) -> str:
+    return f"""The rows in `data/synthetic/` were generated elsewhere and taken from {plural(files["number"], "file")}
+({files["form"]}, SHA-256 `{files["sha256"]}`),
+a seeded choice of each class.
+**The training rows of their generator are not known**: it may have seen validation and test rows. What was compared
+with these are the rows themselves."""
 
 
 def _parents(operator: str) -> str:
@@ -166,9 +187,10 @@ from real ones), `generator_id`, `gen_seed`, `gen_index` (synthetic rows), `cont
 
 
 def _limits(manifest: Manifest) -> str:
+    learned = "the training rows" if _given(manifest) is None else "rows that are not known"
     limits = [
-        "Synthetic rows repeat what the generator learned from the training rows, their mistakes and gaps included; "
-        "they are no observations and no basis for statements about the population.",
+        f"Synthetic rows repeat what the generator learned from {learned}, their mistakes and gaps included; they "
+        "are no observations and no basis for statements about the population.",
         "The generator gives no formal promise of privacy: do not take synthetic rows for anonymous ones.",
         "Measure on the real validation and test rows only.",
     ]

@@ -37,7 +37,7 @@ def parquet_batches(files: list[Path], *, named_classes: bool = False) -> Iterat
     first: pa.Schema | None = None
     for path in files:
         rows: TypedRows | None = None
-        for raw in bounded(_raw_batches(path)):
+        for raw in bounded(raw_batches(path)):
             rows = rows or TypedRows(shown(path), class_names(raw.schema) if named_classes else None)
             batch = rows.convert(raw)
             first = first or batch.schema
@@ -49,7 +49,7 @@ def parquet_batches(files: list[Path], *, named_classes: bool = False) -> Iterat
             yield batch
 
 
-def _raw_batches(path: Path) -> Iterator[pa.RecordBatch]:
+def raw_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The rows of one file as they are, in batches bounded in rows and bytes."""
     from pyarrow import parquet
 

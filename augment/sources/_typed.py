@@ -45,13 +45,13 @@ class TypedRows:
 
     def _column(self, name: str, column: pa.Array) -> pa.Array:
         """One column in its stored type."""
-        column = _plain(column)
+        column = plain(column)
         if name in self._class_names and types.is_integer(column.type):
             return self._named(name, column)
         if types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
             data = compute.struct_field(column, "bytes")  # null where the struct is
-            if types.is_binary(_plain(data).type):
-                return self._images(name, column, _plain(data))
+            if types.is_binary(plain(data).type):
+                return self._images(name, column, plain(data))
         if types.is_binary(column.type):
             return self._images(name, column, column)
         target = _stored_type(column.type)
@@ -102,7 +102,7 @@ class TypedRows:
         return image_array(normalised(items, form))
 
 
-def _plain(column: pa.Array) -> pa.Array:
+def plain(column: pa.Array) -> pa.Array:
     """``column`` without the wrapping of an extension type, a dictionary or run-length encoding."""
     while True:
         if isinstance(column.type, pa.BaseExtensionType):

@@ -31,6 +31,7 @@ from augment.checks._real import RealRows
 from augment.columns._profile import Traits
 from augment.errors import AugmentError, InputError
 from augment.gates import GateResult, place_of, save_gates, unmeasured, with_all_gates
+from augment.given.taking import altered_files
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef, Store, code_version, hash_json
@@ -154,6 +155,7 @@ def conclude(
     """
     yardstick = _yardstick(reference, real, checks, store)
     judged_paths = [store.path(ref) for ref in judged]
+    altered = altered_files(store.path(model))
     evidence = Evidence(
         schema=yardstick.schema,
         real=real,
@@ -166,6 +168,7 @@ def conclude(
         records=[_record(path) for path in judged_paths],
         wanted=dict(wanted),
         encoders=yardstick.encoders,
+        altered=altered,
     )
 
     def fill(folder: Path) -> None:
@@ -176,6 +179,7 @@ def conclude(
 
     parts = [real.sha256, reference.sha256, model.sha256, list(wanted.items())]
     parts += [[ref.sha256 for ref in refs] for refs in (shards, judged)]
+    parts += [altered] if altered else []
     return store.write("validate", hash_json(["validate", parts, _settings(checks)]), fill)
 
 

@@ -74,7 +74,8 @@ def judge_table(
     if malformed:
         # Nothing can be said of single rows; the set is refused for it.
         table = pa.table({f.name: pa.array([], f.type) for f in schema.arrow_schema} | _no_provenance())
-    features, column_faults = profile(table, schema, yardstick.traits)
+    features, found_faults = profile(table, schema, yardstick.traits)
+    column_faults = _with_misfits(found_faults, {} if malformed else info.get("misfits", {}), len(table))
     sound = sound_rows(column_faults, len(table))
     hashes = _content(table, schema, sound)
     seen = Shard(schema, table, features, column_faults, hashes, int(info["round"]), earlier, yardstick.encoders)
@@ -131,6 +132,22 @@ def _malformed(table: pa.Table, schema: DatasetSchema, info: Mapping[str, Any]) 
     if table.num_rows != info["rows"]:
         wrong.append(f"a shard of {info['rows']:,} rows holds {table.num_rows:,}")
     return wrong
+
+
+def _with_misfits(
+    faults: Mapping[str, Mapping[str, Flags]], misfits: Mapping[str, Sequence[int]], rows: int
+) -> dict[str, Mapping[str, Flags]]:
+    """``faults`` with the values that were none of their column's type and could not be kept: by column, which rows.
+
+    Those are not called missing besides.
+    """
+    found = dict(faults)
+    for column, places in misfits.items():
+        other_type = np.zeros(rows, dtype=bool)
+        other_type[list(places)] = True
+        own = {name: flags & ~other_type for name, flags in faults[column].items()}
+        found[column] = {"other_type": other_type, **own}
+    return found
 
 
 def _no_provenance() -> dict[str, pa.Array]:
