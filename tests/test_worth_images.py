@@ -100,6 +100,10 @@ def test_balanced_rows_give_each_class_the_same_mass_and_unlabelled_ones_none() 
     assert weight.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1, 0])
 
 
+def test_rows_without_any_label_have_no_weight() -> None:
+    assert class_balanced(Batch(torch.zeros(2), torch.tensor([-1, -1]))).weight.tolist() == [0, 0]
+
+
 # The learner
 
 
