@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from augment.store import MANIFEST, ArtifactRef, Store, hash_json
+from augment.worth.record import WorthRecord
 
 PACKAGES = (
     "datasets", "great-expectations", "lightning-fabric", "numpy", "pandas", "pillow", "prefect", "pyarrow", "pydantic",
@@ -32,6 +33,18 @@ class RunContext(BaseModel):
     flow_run_id: str | None = None
     artifacts: tuple[ArtifactRef, ...] = ()
     worth: dict[str, Any] | None = None
+
+    @property
+    def strict_about_worth(self) -> bool:
+        """Whether what harms is refused."""
+        return bool(self.config.get("worth", {}).get("gate") != "report")
+
+    def with_findings(
+        self, requested: dict[str, int], artifacts: tuple[ArtifactRef, ...], worth: WorthRecord | None
+    ) -> RunContext:
+        """This context with what only the end of a run knows."""
+        found = None if worth is None else worth.model_dump(mode="json")
+        return self.model_copy(update={"requested": requested, "artifacts": artifacts, "worth": found})
 
 
 def describe_lineage(

@@ -136,14 +136,23 @@ AnyPlan = Annotated[BalancePlan | MultiplyPlan | CountsPlan, Field(discriminator
 class WorthSection(Section):
     """Whether the synthetic rows help a classifier, measured on held-out real rows."""
 
-    seeds: int = Field(0, description="Paired repetitions; 0: not measured, and said so.")
-    gate: Literal["strict", "report"] = Field("strict", description="strict: what harms is refused.")
-
-    @model_validator(mode="after")
-    def _not_measured_yet(self) -> WorthSection:
-        if self.seeds != 0:
-            raise ValueError("the worth of synthetic rows cannot be measured yet; set worth.seeds to 0")
-        return self
+    seeds: int = Field(8, ge=0, le=100, description="Paired repetitions; 0: not measured, and said so.")
+    gate: Literal["strict", "report"] = Field(
+        "strict", description="strict: what harms is refused; report: it is published with the verdict on the card."
+    )
+    metric: Literal["balanced_accuracy", "macro_f1", "average_precision"] = Field(
+        "balanced_accuracy", description="The score whose lift decides; average_precision is for two classes."
+    )
+    generators: int = Field(
+        1, ge=1, le=100, description="Trainings of the model that the seeds are spread over; the first is published."
+    )
+    search: int = Field(
+        24, ge=0, le=1000, description="Classifiers trained to find the best classical augmentation of images."
+    )
+    measurable_at: float = Field(
+        0.05, gt=0, le=1, allow_inf_nan=False,
+        description="A lift that must have been within reach of seeds and test rows for there to be none.",
+    )  # fmt: skip
 
 
 class PlacementSection(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from augment.rounds import round_requests
 from augment.store import ArtifactRef, Store
 from flows import placement, tasks
 from flows.announcing import announce
+from flows.measuring import measure_worth
 from flows.recording import Run, recorded
 
 
@@ -36,11 +38,15 @@ def augment_dataset(config: RunConfig) -> State[Publication]:
         real = run.keep(tasks.ingest(config))
         # before the training: what does not fit the data should cost no GPU
         wanted = tasks.rows_to_draw(config, real)
+        if tasks.need_encoders(config):
+            run.keep(tasks.learn_encoders(config, real))
         reference = run.keep(tasks.make_reference(config, real))
         model = run.keep(placement.train(config, real))
         shards, judged = draw(config, run, real, model, reference, wanted)
         audit = run.keep(tasks.conclude(config, real, reference, model, wanted, shards, judged))
-        context = run.context.model_copy(update={"requested": wanted, "artifacts": (reference,)})
+        anew = partial(draw_anew, run=run, real=real, reference=reference, wanted=wanted)
+        worth = measure_worth(config, run, real, audit, (shards, judged), anew)
+        context = run.context.with_findings(wanted, (reference,), worth)
         publication = run.ended(tasks.publish(config, real, model, shards, judged, audit, context))
     announce(publication, wanted)
     return final_state(publication)
@@ -60,6 +66,13 @@ def draw(
         if not requests:
             break
     return shards, judged
+
+
+def draw_anew(
+    config: RunConfig, run: Run, real: ArtifactRef, reference: ArtifactRef, wanted: dict[str, int]
+) -> tuple[list[ArtifactRef], list[ArtifactRef]]:
+    """Shards and their judgements of a model that is trained with the seed of ``config``."""
+    return draw(config, run, real, run.keep(placement.train(config, real)), reference, wanted)
 
 
 class RefusalError(NotBlessedError):

@@ -14,10 +14,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import Task
 
-from augment.config import RunConfig
+from augment.config import BalancePlan, RunConfig
 from augment.generation import ShardRequest
 from augment.publishing import Publication, RunContext
 from augment.store import ArtifactRef, Store
+from augment.worth.record import WorthRecord
 from flows.progress import RunProgress
 
 P = ParamSpec("P")
@@ -75,6 +76,21 @@ def train(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
     return maker(config).prepare(real, Store.open(config.store), RunProgress("training-progress"))
 
 
+@stage(name="encoders")
+def learn_encoders(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
+    """The nets that look at synthetic rows, trained on real ones."""
+    from augment.worth.encoders import learn_encoders
+
+    return learn_encoders(real, config.seed, Store.open(config.store), RunProgress())
+
+
+def need_encoders(config: RunConfig) -> bool:
+    """Whether a check of the run looks at rows through nets."""
+    from augment.validation import active_checks
+
+    return any(check.needs_encoders for check in active_checks(config.checks))
+
+
 @stage(name="reference")
 def make_reference(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
     """What the checks must know of the real rows."""
@@ -119,6 +135,97 @@ def conclude(
     store = Store.open(config.store)
     checks = active_checks(config.checks)
     return conclude(real, reference, model, wanted, shards, judged, checks, store, RunProgress())
+
+
+def why_not_measured(config: RunConfig, real: ArtifactRef, audit: ArtifactRef) -> WorthRecord | None:
+    """The record of a worth that is not measured, with the reason; null where it can be."""
+    from augment.gates import blessed, load_gates
+    from augment.worth.lift import unmeasurable, unmeasured_record
+
+    store = Store.open(config.store)
+    gates = load_gates(store.path(audit) / "gates.json")
+    if not blessed(gates):
+        failed = next(g.gate for g in gates if g.passed is False and g.severity == "critical")
+        return unmeasured_record(f"the gate {failed} failed", config.worth.metric)
+    reason = unmeasurable(real, config.worth.metric, config.seed, store)
+    return None if reason is None else unmeasured_record(reason, config.worth.metric)
+
+
+def of_generator(config: RunConfig, number: int) -> RunConfig:
+    """``config`` with the seed of another training of the same model."""
+    from augment.worth.lift import generator_seed
+
+    return config.model_copy(update={"seed": generator_seed(config.seed, number)})
+
+
+@stage(name="worth-search")
+def search_classical(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
+    """The classical augmentation that does best on validation rows."""
+    from augment.worth.lift import search_classical
+
+    return search_classical(real, config.worth.search, config.seed, Store.open(config.store), RunProgress())
+
+
+@stage(name="worth-arms", run_name="worth-arms-{number}")
+def measure_arms(
+    config: RunConfig,
+    real: ArtifactRef,
+    search: ArtifactRef,
+    shards: list[ArtifactRef],
+    judged: list[ArtifactRef],
+    number: int,
+) -> ArtifactRef:
+    """What classifiers with and without synthetic rows predict, at one seed."""
+    from augment.worth.lift import Rows, measure_arms
+
+    rows, equal_mass = Rows(real, shards, judged), isinstance(config.plan, BalancePlan)
+    store = Store.open(config.store)
+    return measure_arms(rows, search, equal_mass, number, config.seed, store, RunProgress())
+
+
+@stage(name="worth-parts", run_name="worth-parts-{number}")
+def measure_parts(
+    config: RunConfig,
+    real: ArtifactRef,
+    search: ArtifactRef,
+    shards: list[ArtifactRef],
+    judged: list[ArtifactRef],
+    measured: list[ArtifactRef],
+    number: int,
+) -> ArtifactRef:
+    """What the best classifier without synthetic rows predicts with fewer real rows, at one seed."""
+    from augment.worth.lift import Rows, measure_parts
+
+    rows, store = Rows(real, shards, judged), Store.open(config.store)
+    return measure_parts(rows, search, measured, config.worth.metric, number, config.seed, store, RunProgress())
+
+
+@stage(name="worth")
+def conclude_worth(
+    config: RunConfig,
+    real: ArtifactRef,
+    search: ArtifactRef,
+    shards: list[ArtifactRef],
+    judged: list[ArtifactRef],
+    measured: list[ArtifactRef],
+    parts: list[ArtifactRef],
+) -> ArtifactRef:
+    """Whether synthetic rows help, and how sure that is."""
+    from augment.worth.lift import Rows, conclude_worth
+
+    rows, section = Rows(real, shards, judged), config.worth
+    return conclude_worth(
+        rows, search, measured, parts,
+        section.metric, min(section.generators, section.seeds), section.measurable_at, config.seed,
+        Store.open(config.store),
+    )  # fmt: skip
+
+
+def read_worth(config: RunConfig, worth: ArtifactRef) -> WorthRecord:
+    """The record that :func:`conclude_worth` left."""
+    from augment.worth.lift import load_worth
+
+    return load_worth(worth, Store.open(config.store))
 
 
 @stage(name="publish")

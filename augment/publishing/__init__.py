@@ -42,6 +42,7 @@ from augment._manifest import (
     version_hex,
 )
 from augment._staging import discard, remove, staging, stale_staging
+from augment.checks.worth import judge_worth
 from augment.critique import LATENTS_FILE
 from augment.errors import IntegrityError
 from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
@@ -52,6 +53,7 @@ from augment.publishing._croissant import write_croissant
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef, Store, code_version, fsync_path, fsync_tree, hash_file, hash_json, locked
 from augment.versions import refuse_altered
+from augment.worth.record import WorthRecord
 
 __all__ = ["Publication", "RunContext", "publish"]
 
@@ -154,7 +156,7 @@ class _Stage:
         """Write everything but the seal, let the consumer open it, and return what the manifest will say."""
         self._copy_evidence()
         data = list_files(self.folder / "data", self.folder) | list_files(self.folder / "eval", self.folder)
-        gates = load_gates(self.audit / "gates.json")
+        gates = self._with_worth(load_gates(self.audit / "gates.json"))
         digits = version_hex({n: e.sha256 for n, e in data.items()}, gates, self.context.worth)
         now = datetime.now(UTC)
         manifest = Manifest(
@@ -182,6 +184,13 @@ class _Stage:
         save_gates(self.folder / GATES_FILE, gates)
         self._report(report_writer, manifest)
         return manifest.model_copy(update={"files": list_files(self.folder, known=data)})
+
+    def _with_worth(self, gates: list[GateResult]) -> list[GateResult]:
+        """The gates with the verdict on worth, where it was looked at."""
+        if self.context.worth is None:
+            return gates
+        judged = judge_worth(WorthRecord.model_validate(self.context.worth), strict=self.context.strict_about_worth)
+        return [gate for gate in gates if gate.gate != judged.gate] + [judged]
 
     def _copy_evidence(self) -> None:
         """Copy what the audit found."""
@@ -231,7 +240,7 @@ def _inputs_hash(single: Sequence[ArtifactRef], sharded: Sequence[ArtifactRef], 
     modules = ("publishing", "_layout", "_weights", "schema", "columns")
     code = code_version(*(f"augment.{name}" for name in modules))
     hashes = [[ref.sha256 for ref in refs] for refs in (single, sharded)]
-    return hash_json([hashes, context.equal_class_mass, repr(context.worth), code, pa.__version__])
+    return hash_json([hashes, context.equal_class_mass, repr(context.worth), context.strict_about_worth, code, pa.__version__])
 
 
 def _verify(refs: Sequence[ArtifactRef], store: Store) -> None:

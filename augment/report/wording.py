@@ -88,7 +88,7 @@ def verdict_of(gates: Sequence[GateResult], counts: Mapping[str, Mapping[str, in
 def worth_sentence(gates: Iterable[GateResult]) -> str:
     """What is known about the use of the synthetic rows, said plainly also when it is nothing."""
     for gate in gates:
-        if gate.gate == "worth" and gate.passed is not None:
+        if gate.gate == "worth" and (gate.passed is not None or gate.sentence.startswith("Worth")):
             return gate.sentence
     return WORTH_NOT_MEASURED
 

@@ -172,7 +172,10 @@ class LogisticRegression:
         return _Fitted(self.num_classes, rows.present, lambda matrix: model.predict_proba(encode(matrix)))
 
 
-LEARNERS = {"boosted trees": BoostedTrees, "logistic regression": LogisticRegression}
+LEARNERS: dict[str, Callable[[int], Learner]] = {
+    "boosted trees": BoostedTrees,
+    "logistic regression": LogisticRegression,
+}
 
 
 class _Rows(NamedTuple):

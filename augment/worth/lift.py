@@ -1,0 +1,280 @@
+"""The stages of worth: a search for the best classical policy, every arm at one seed, parts for a curve, the verdict.
+
+::
+
+    search_classical   real rows                     -> the policy that does best on validation rows     once
+    measure_arms       real and synthetic rows, seed -> what each arm predicts for held-out rows         a seed
+    measure_parts      and the best arm without      -> the same with a quarter and half of the rows     a seed
+    conclude_worth     all of these                  -> worth.json                                       once
+
+Each is an artifact, so a run that was killed goes on with the next. All arms of a seed learn for as many steps from the
+same first weights. Arms are chosen on validation rows, and what is said is of test rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from augment._seeding import derive_seed
+from augment.encoding import encode, encode_key
+from augment.progress import Progress, silent
+from augment.schema import DatasetSchema, class_titles
+from augment.store import ArtifactRef, Store, code_version, hash_json
+from augment.worth._arms import Arm, arms_of, mean_rows, part_of, rows_of
+from augment.worth._concluding import Measured, best_arm, concluded
+from augment.worth._image_arms import Images
+from augment.worth._images import class_balanced
+from augment.worth._policies import Policy
+from augment.worth._rows_at_hand import AtHand, Paths, at_hand
+from augment.worth._search import search_policies
+from augment.worth.record import FILE, Metric, WorthRecord
+from models._contract import Batch
+
+SEARCH, ARMS, PARTS, WORTH = "worth-search", "worth-arms", "worth-parts", "worth"
+SHARES = (0.25, 0.5)  # of the real rows of each scarce class
+CODE = ("augment.worth", "augment.codec", "augment.columns", "augment._weights", "augment._features")
+
+
+class Rows(NamedTuple):
+    """The artifacts that arms learn from: real rows, shards of one generator, and the judgements of these."""
+
+    real: ArtifactRef
+    shards: Sequence[ArtifactRef]
+    judged: Sequence[ArtifactRef]
+
+    def identity(self) -> list[Any]:
+        """What of them decides what arms predict."""
+        return [self.real.sha256, [ref.sha256 for ref in self.shards], [ref.sha256 for ref in self.judged]]
+
+
+def search_classical(
+    real: ArtifactRef, budget: int, seed: int, store: Store, progress: Progress = silent
+) -> ArtifactRef:
+    """The artifact that says which classical policy does best on validation rows, after at most ``budget`` fits.
+
+    Tables have none: what is done without a generator there is few enough to be an arm each.
+    """
+
+    def fill(folder: Path) -> None:
+        found: dict[str, Any] = {"chosen": [], "fits": 0, "candidates": []}
+        ready = _at_hand(Rows(real, [], []), Policy(), False, seed, store)
+        images = ready.downstream
+        if isinstance(images, Images) and len(ready.validation_y) and budget:
+            train = Batch(images.real.x[: ready.sides.reserve], images.real.y[: ready.sides.reserve])
+            held = Batch(images.validation, torch.from_numpy(ready.validation_y))
+            searched = search_policies(
+                images.spec, class_balanced(train), held, derive_seed(seed, SEARCH), budget, progress=progress
+            )
+            found = searched.as_json()
+        (folder / "search.json").write_text(json.dumps(found, indent=1) + "\n")
+
+    return store.write(SEARCH, hash_json([real.sha256, encode_key(real, seed), budget, seed, _code()])[:32], fill)
+
+
+def measure_arms(
+    rows: Rows, search: ArtifactRef, equal_mass: bool, number: int, seed: int, store: Store, progress: Progress = silent
+) -> ArtifactRef:
+    """What every arm predicts for held-out rows at seed ``number``: ``predictions.safetensors`` and ``arms.json``."""
+
+    def fill(folder: Path) -> None:
+        ready = _at_hand(rows, _policy(search, store), equal_mass, seed, store)
+        arms = arms_of(ready.downstream, ready.sides)
+        predicted = {}
+        for done, arm in enumerate(arms):
+            progress(ARMS, done, len(arms), "arm")
+            given = rows_of(arm, ready.sides)
+            found = ready.downstream.predicted(arm.learner, arm.method, *given, _arm_seed(seed, number))
+            predicted[arm.name] = found
+        progress(ARMS, len(arms), len(arms), "arm")
+        _save(folder, arms, predicted)
+
+    identity = [rows.identity(), search.sha256, equal_mass, number, seed, _code()]
+    return store.write(ARMS, hash_json(identity)[:32], fill)
+
+
+def measure_parts(
+    rows: Rows,
+    search: ArtifactRef,
+    measured: Sequence[ArtifactRef],
+    metric: Metric,
+    number: int,
+    seed: int,
+    store: Store,
+    progress: Progress = silent,
+) -> ArtifactRef:
+    """What the best arm without synthetic rows predicts with parts of the scarce classes' rows, at seed ``number``."""
+
+    def fill(folder: Path) -> None:
+        ready = _at_hand(rows, _policy(search, store), False, seed, store)
+        best = best_arm(_measured(measured, ready, store), "without", metric)
+        own_seed = _arm_seed(seed, number)
+        arms, predicted, sizes = [], {}, {}
+        for done, share in enumerate(SHARES):
+            progress(PARTS, done, len(SHARES), "part")
+            chosen, size = part_of(share, ready.sides, own_seed)
+            arm = best.model_copy(update={"name": f"{share:g} of {best.name}", "role": "part"})
+            arms.append(arm)
+            sizes[arm.name] = size
+            predicted[arm.name] = ready.downstream.predicted(best.learner, best.method, chosen, None, own_seed)
+        progress(PARTS, len(SHARES), len(SHARES), "part")
+        _save(folder, arms, predicted)
+        (folder / "sizes.json").write_text(json.dumps(sizes) + "\n")
+
+    identity = [rows.identity()[0], search.sha256, [ref.sha256 for ref in measured], metric, number, seed, _code()]
+    return store.write(PARTS, hash_json(identity)[:32], fill)
+
+
+def conclude_worth(
+    rows: Rows,
+    search: ArtifactRef,
+    measured: Sequence[ArtifactRef],
+    parts: Sequence[ArtifactRef],
+    metric: Metric,
+    generators: int,
+    measurable_at: float,
+    seed: int,
+    store: Store,
+) -> ArtifactRef:
+    """The verdict over all seeds: ``worth.json``; ``generators`` is how many trainings the seeds are spread over."""
+
+    def fill(folder: Path) -> None:
+        ready = _at_hand(rows, _policy(search, store), False, seed, store)
+        sides = ready.sides
+        schema = json.loads((store.path(search) / "search.json").read_text())
+        names = _class_names(rows, store)
+        found = concluded(
+            measured=_measured(measured, ready, store),
+            parts=_measured(parts, ready, store) if parts else None,
+            sizes=[
+                *(_sizes(parts[0], store) if parts else []),
+                mean_rows([int((sides.real_y[: sides.reserve] == y).sum()) for y in sides.scarce]),
+            ],
+            metric=metric,
+            rarest=_rarest(sides.real_y[: sides.reserve], sides.num_classes),
+            measurable_at=measurable_at,
+            names=names,
+            seed=derive_seed(seed, WORTH),
+        )
+        counts = {
+            "train": int((sides.real_y[: sides.reserve] >= 0).sum()),
+            "validation": len(ready.validation_y),
+            "test": len(ready.test_y),
+            "synthetic": len(sides.synthetic_y),
+        }
+        found.model_copy(
+            update={
+                "generators": generators,
+                "rows": counts,
+                "scarce": [names[y] for y in sides.scarce],
+                "search": schema,
+                "notes": [*found.notes, *_notes(generators, len(measured))],
+            }
+        ).save(folder / FILE)
+
+    identity = [
+        rows.identity(), search.sha256, [[ref.sha256 for ref in refs] for refs in (measured, parts)],
+        metric, generators, measurable_at, seed, _code(),
+    ]  # fmt: skip
+    return store.write(WORTH, hash_json(identity)[:32], fill)
+
+
+def load_worth(ref: ArtifactRef, store: Store) -> WorthRecord:
+    """The record in the artifact ``ref``."""
+    return WorthRecord.load(store.path(ref) / FILE)
+
+
+def unmeasurable(real: ArtifactRef, metric: Metric, seed: int, store: Store) -> str | None:
+    """Why nothing can be measured with these real rows, or null."""
+    ready = _at_hand(Rows(real, [], []), Policy(), False, seed, store)
+    classes = ready.sides.num_classes
+    if classes < 2:
+        return "there are no two classes to tell apart"
+    if metric == "average_precision" and classes != 2:
+        return f"average precision is of two classes and there are {classes}; set worth.metric to another"
+    for title, y in (("validation", ready.validation_y), ("test", ready.test_y)):
+        if len(np.unique(y)) < 2:
+            return f"the {title} rows are not of two classes at least; raise split.{title}"
+    return None
+
+
+def unmeasured_record(reason: str, metric: Metric) -> WorthRecord:
+    """The record of a worth that is not measured for a ``reason``, a clause."""
+    sentence = f"Worth not measured, because {reason}."
+    return WorthRecord(verdict=None, sentence=sentence, metric=metric, seeds=0, generators=0)
+
+
+def generator_seed(seed: int, number: int) -> int:
+    """The seed of the training ``number`` of a run; the first is that of the run itself."""
+    return derive_seed(seed, "generator", number) if number else seed
+
+
+def _at_hand(rows: Rows, policy: Policy, equal_mass: bool, seed: int, store: Store) -> AtHand:
+    encoded = encode(rows.real, seed, store)
+    shards, judged = ([store.path(ref) for ref in refs] for refs in (rows.shards, rows.judged))
+    return at_hand(Paths(store.path(rows.real), store.path(encoded), shards, judged), policy, equal_mass, seed)
+
+
+def _code() -> str:
+    return code_version(*CODE)
+
+
+def _arm_seed(seed: int, number: int) -> int:
+    return derive_seed(seed, ARMS, number)
+
+
+def _policy(search: ArtifactRef, store: Store) -> Policy:
+    return Policy.from_json(json.loads((store.path(search) / "search.json").read_text())["chosen"])
+
+
+def _class_names(rows: Rows, store: Store) -> list[str]:
+    return class_titles(DatasetSchema.load(store.path(rows.real) / "schema.json"))
+
+
+def _rarest(real_y: NDArray[np.int64], num_classes: int) -> int:
+    return int(np.bincount(real_y[real_y >= 0], minlength=num_classes).argmin())
+
+
+def _notes(generators: int, seeds: int) -> list[str]:
+    if generators >= seeds:
+        return []
+    trained = "one trained generator" if generators == 1 else f"{generators} trained generators"
+    return [f"The {seeds} seeds share {trained}: how much a training's own luck decides is not in the interval."]
+
+
+def _save(folder: Path, arms: Sequence[Arm], predicted: Mapping[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {
+        f"{part}.{place}": np.ascontiguousarray(getattr(predicted[arm.name], part))
+        for place, arm in enumerate(arms)
+        for part in ("validation", "test")
+    }
+    save_file(arrays, folder / "predictions.safetensors")
+    (folder / "arms.json").write_text(json.dumps([arm.model_dump() for arm in arms], indent=1) + "\n")
+
+
+def _measured(refs: Sequence[ArtifactRef], ready: AtHand, store: Store) -> Measured:
+    """The predictions of all seeds, stacked."""
+    from safetensors.numpy import load_file
+
+    folders = [store.path(ref) for ref in refs]
+    arms = [Arm.model_validate(value) for value in json.loads((folders[0] / "arms.json").read_text())]
+    loaded = [load_file(folder / "predictions.safetensors") for folder in folders]
+    stacked = {
+        part: [
+            np.stack([arrays[f"{part}.{place}"] for arrays in loaded]).astype(np.float64) for place in range(len(arms))
+        ]
+        for part in ("validation", "test")
+    }
+    return Measured(arms, stacked["validation"], stacked["test"], ready.validation_y, ready.test_y)
+
+
+def _sizes(part: ArtifactRef, store: Store) -> list[int]:
+    return list(json.loads((store.path(part) / "sizes.json").read_text()).values())
