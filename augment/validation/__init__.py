@@ -35,12 +35,16 @@ from augment.validation._expectations import GateExpect, judge, resolved_suite
 from augment.validation._judging import Yardstick, judge_table, rejects_schema
 
 _MODULES = (
+    "augment.checks._associations",
     "augment.checks._class_numbers",
     "augment.checks._contract",
     "augment.checks._discrepancies",
+    "augment.checks._distances",
     "augment.checks._hashes",
     "augment.checks._real",
     "augment.checks._repeats",
+    "augment.checks._sides",
+    "augment.checks._telling_apart",
     "augment.columns",
     "augment._features",
     "augment.gates",
@@ -240,7 +244,7 @@ def _result(check: Check, finding: Finding, verdicts: Sequence[Judged], evidence
         value=finding.value,
         floor=finding.floor,
         limit=finding.limit,
-        severity=check.graded,
+        severity=(finding.severity if not troubles else None) or check.graded,
         passed=passed,
         sentence=sentence,
     )
