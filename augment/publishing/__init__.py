@@ -42,6 +42,7 @@ from augment._manifest import (
     version_hex,
 )
 from augment._staging import discard, remove, staging, stale_staging
+from augment.checks.regression import compare_with_last
 from augment.critique import LATENTS_FILE
 from augment.errors import IntegrityError
 from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
@@ -118,7 +119,7 @@ def publish(
         assembly = _assemble(real, shards, judged, context, store)
         write_parts(assembly, folder, progress)
         lineage = describe_lineage(context, real, model, used, store)
-        stage = _Stage(name, folder, store.path(audit), store.path(model), assembly, lineage, inputs, context)
+        stage = _Stage(name, dataset, folder, store.path(audit), store.path(model), assembly, lineage, inputs, context)
         manifest = stage.fill(report_writer or _default_report(), consumer or _default_consumer())
         fsync_tree(folder)
         if manifest.verdict == "not blessed":
@@ -142,6 +143,7 @@ class _Stage:
     """A staged folder on its way from data alone to a version that lacks only its seal."""
 
     name: str
+    dataset: Path
     folder: Path
     audit: Path
     model: Path
@@ -174,7 +176,8 @@ class _Stage:
         )
         write_card(self.folder, manifest)  # the consumer opens the card too
         opened = consumer(self.folder, self.assembly.schema, self.assembly.counts)
-        gates = in_order([g for g in gates if g.gate != opened.gate] + [opened])
+        compared = compare_with_last(self.dataset, gates, self.lineage)
+        gates = in_order([g for g in gates if g.gate not in (opened.gate, compared.gate)] + [opened, compared])
         verdict: Literal["blessed", "not blessed"] = "blessed" if blessed(gates) else "not blessed"
         manifest = manifest.model_copy(update={"gates": gates, "verdict": verdict})
         write_card(self.folder, manifest)
