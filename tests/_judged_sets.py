@@ -171,7 +171,7 @@ class Trial:
         self, shards: Sequence[ArtifactRef], checks: Sequence[Check] = ()
     ) -> tuple[ArtifactRef, list[ArtifactRef], list[Check]]:
         """The reference, the judged shards, and the active checks."""
-        active = validation.active_checks(list(checks))
+        active = without_nets(validation.active_checks(list(checks)), checks)
         reference = validation.make_reference(self.real, active, 7, self.store)
         judged: list[ArtifactRef] = []
         for shard in shards:
@@ -201,6 +201,12 @@ class Trial:
             shards.append(self.shard(part, number, first))
             first += part.num_rows
         return {result.gate: result for result in load_gates(self.audit(shards, wanted) / "gates.json")}
+
+
+def without_nets(active: Sequence[Check], asked: Sequence[Check] = ()) -> list[Check]:
+    """The checks that train no nets, which take their time, and those that are asked for."""
+    kinds = {check.kind for check in asked}
+    return [check for check in active if check.kind in kinds or not check.needs_encoders]
 
 
 def failed(gates: Mapping[str, GateResult]) -> list[str]:

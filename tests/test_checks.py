@@ -61,7 +61,7 @@ def test_each_check_is_named_like_a_gate() -> None:
 def test_clean_tables_pass_every_gate(tables: Trial) -> None:
     gates = tables.gates(drawn(150), drawn(150, seed=51))
     assert [name for name, result in gates.items() if result.passed] == [
-        "lineage", "structure", "test_leak", "duplicates", "class_plan", "sample_quality",
+        "lineage", "structure", "test_leak", "duplicates", "class_plan", "sample_quality", "marginals", "joint",
     ]  # fmt: skip
     assert gates["worth"].passed is None
     assert "not measured" in gates["worth"].sentence
@@ -92,7 +92,7 @@ def test_repeated_images_fail_duplicates(images: Trial) -> None:
 
 def test_repeated_table_rows_fail_duplicates_where_real_rows_do_not_repeat(tables: Trial) -> None:
     rows = drawn(40)
-    assert failed(tables.gates(*[rows] * 5)) == ["duplicates"]
+    assert "duplicates" in failed(tables.gates(*[rows] * 5))
 
 
 def test_table_rows_may_repeat_as_often_as_real_ones_and_are_kept(tmp_path: Path) -> None:

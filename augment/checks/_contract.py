@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -209,7 +209,8 @@ class Finding:
     ``metrics`` become columns ``<gate>.<name>`` of the one-row table of the set, ``class_metrics`` of the table of
     classes (values in the order of ``Evidence.wanted``); the expectations judge them. ``applies`` is false where
     there is nothing to measure; the sentence then says why. ``details`` are JSON values that decide nothing: what a
-    report draws of the check.
+    report draws of the check. ``severity`` is what a failure of these figures is, where a check has a softer limit
+    beside the one that refuses; null: what the check's settings say.
     """
 
     sentence: str
@@ -222,6 +223,7 @@ class Finding:
     class_expectations: Sequence[Expect] = ()
     applies: bool = True
     details: Figures = field(default_factory=dict)
+    severity: Severity | None = None
 
 
 class Check(BaseModel, ABC):
@@ -236,6 +238,7 @@ class Check(BaseModel, ABC):
     mandatory: ClassVar[bool] = False
     default_on: ClassVar[bool] = True  # false: only where the run file lists it, and nowhere mentioned else
     severity: ClassVar[Severity] = "critical"
+    better: ClassVar[Literal["high", "low"] | None] = None  # which values of the gate are; null: not to be compared
     stops: ClassVar[bool] = False  # when it fails, the figures of the later gates mean nothing
     at_publication: ClassVar[bool] = False  # judged on the staged folder, not when the shards are concluded
     needs_encoders: ClassVar[bool] = False  # looks at rows through nets that are trained on the real ones first

@@ -15,6 +15,7 @@ class ClassPlan(Check):
 
     kind: Literal["class_plan"] = "class_plan"
     summary: ClassVar[str] = "every class of the plan is there, delivered nearly in full"
+    better: ClassVar[Literal["high", "low"] | None] = "high"
     mandatory: ClassVar[bool] = True
 
     delivered: float = Field(

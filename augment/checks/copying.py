@@ -58,6 +58,7 @@ class Copying(Check):
     kind: Literal["copying"] = "copying"
     summary: ClassVar[str] = "synthetic rows are no nearer to training rows than held-out real rows are"
     needs_encoders: ClassVar[bool] = True
+    better: ClassVar[Literal["high", "low"] | None] = "high"
 
     farther: float = Field(
         0.35, ge=0, le=0.5, allow_inf_nan=False, description="Least chance of lying farther than a held-out row."

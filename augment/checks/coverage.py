@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from augment.checks._contract import Check, Evidence, Figures, Finding, Learned, bounded
+from augment.checks._contract import Check, Evidence, Figures, Finding, Learned, between, bounded
 from augment.checks._encoded import drawn_of, nets_of
 from augment.checks._real import RealRows
 from augment.schema import class_titles
@@ -31,6 +31,7 @@ class Coverage(Check):
     kind: Literal["coverage"] = "coverage"
     summary: ClassVar[str] = "held-out real rows have synthetic neighbours as often as other real rows (coverage)"
     needs_encoders: ClassVar[bool] = True
+    better: ClassVar[Literal["high", "low"] | None] = "high"
 
     of_floor: float = Field(0.8, gt=0, le=1, allow_inf_nan=False, description="Least coverage over that of real rows.")
     class_of_floor: float = Field(0.5, gt=0, le=1, allow_inf_nan=False, description="The same of the worst class.")
@@ -59,8 +60,12 @@ class Coverage(Check):
         rows = sum(learned.figures["rows"].values())
         limit = max(0.0, self.of_floor * coverage.floor - _error(coverage.floor, rows, self.of_floor))
         least = judged[worst] if worst is not None else 0.0
+        reaches = coverage.value >= limit and least >= 0
+        # only where nothing critical is said already: a failure of the gate has one severity
+        far = _far(found.frechet, self.frechet_of_floor) if reaches else None
         return Finding(
-            _sentence(coverage, limit, worst if least < 0 else None, classes),
+            _sentence(coverage, limit, worst if least < 0 else None, classes) + (far or ""),
+            severity="warning" if far else None,
             value=coverage.value,
             floor=coverage.floor,
             limit=limit,
@@ -74,6 +79,11 @@ class Coverage(Check):
             set_expectations=[
                 *bounded(f"{GATE}.coverage", limit, None),
                 *bounded(f"{GATE}.least_above_class_limit", 0, None),
+                *(
+                    [between(f"{GATE}.frechet", None, self.frechet_of_floor * (found.frechet.floor or 0))]
+                    if far
+                    else []
+                ),
             ],
             details={
                 "density": [density.value, density.floor],
@@ -102,6 +112,15 @@ def _error(floor: float, rows: int, of_floor: float) -> float:
     """Three standard errors of a coverage less ``of_floor`` times another, both of ``rows`` held-out rows."""
     rate = min(max(floor, 0.02), 0.98)
     return 3 * math.sqrt(rate * (1 - rate) * (1 + of_floor**2) / max(1, rows))
+
+
+def _far(frechet: Figure, of_floor: float) -> str | None:
+    """What is said of a Fréchet distance that is too large, or null."""
+    if frechet.value is None or frechet.floor is None or frechet.value <= of_floor * frechet.floor:
+        return None
+    return (
+        f" The Fréchet distance is {frechet.value:.3g}, of real rows {frechet.floor:.3g}: more than {of_floor:g} times."
+    )
 
 
 def _known(name: str, figure: Figure) -> dict[str, float]:

@@ -56,6 +56,7 @@ class Duplicates(Check):
 
     kind: Literal["duplicates"] = "duplicates"
     summary: ClassVar[str] = "no copies of training rows, few repeats (tables: no more than real rows have)"
+    better: ClassVar[Literal["high", "low"] | None] = "low"
     mandatory: ClassVar[bool] = True
 
     repeats: float = Field(

@@ -35,6 +35,7 @@ class LabelAgreement(Check):
     kind: Literal["label_agreement"] = "label_agreement"
     summary: ClassVar[str] = "a judge trained on real rows gives synthetic rows their own label as often as real ones"
     needs_encoders: ClassVar[bool] = True
+    better: ClassVar[Literal["high", "low"] | None] = "high"
 
     of_floor: float = Field(0.9, gt=0, le=1, allow_inf_nan=False, description="Least share over that of real rows.")
     class_of_floor: float = Field(0.8, gt=0, le=1, allow_inf_nan=False, description="The same of the worst class.")

@@ -52,6 +52,7 @@ class SampleQuality(Check):
 
     kind: Literal["sample_quality"] = "sample_quality"
     summary: ClassVar[str] = "each feature lies within the training rows' range, widened a little"
+    better: ClassVar[Literal["high", "low"] | None] = "high"
 
     inside: float = Field(
         0.99, gt=0, le=1, allow_inf_nan=False, description="Share of the rows that must be inside, feature by feature."

@@ -39,6 +39,7 @@ class Shortcut(Check):
     kind: Literal["shortcut"] = "shortcut"
     summary: ClassVar[str] = "how generated a row looks tells nothing about its class that real rows do not tell"
     needs_encoders: ClassVar[bool] = True
+    better: ClassVar[Literal["high", "low"] | None] = "low"
 
     margin: float = Field(
         0.15, gt=0, le=0.5, allow_inf_nan=False, description="Largest difference between groups of classes."

@@ -44,6 +44,7 @@ class TestLeak(Check):
 
     kind: Literal["test_leak"] = "test_leak"
     summary: ClassVar[str] = "no synthetic row equals a validation or test row (tables: no more often than real rows)"
+    better: ClassVar[Literal["high", "low"] | None] = "low"
     mandatory: ClassVar[bool] = True
 
     margin: float = Field(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from augment.checks._contract import Check, Evidence, Finding, Learned
 from augment.gates import WORTH_NOT_MEASURED, GateResult, Severity, unmeasured
@@ -20,6 +21,7 @@ class Worth(Check):
     kind: Literal["worth"] = "worth"
     summary: ClassVar[str] = "classifiers of held-out real rows are not worse with the synthetic rows (paired lift)"
     mandatory: ClassVar[bool] = True
+    better: ClassVar[Literal["high", "low"] | None] = "high"
     at_publication: ClassVar[bool] = True
 
     def find(self, evidence: Evidence, learned: Learned) -> Finding:
@@ -41,3 +43,11 @@ def judge_worth(record: WorthRecord, *, strict: bool) -> GateResult:
         passed=record.verdict != "harms",
         sentence=record.sentence,
     )
+
+
+def with_worth(gates: Sequence[GateResult], worth: Mapping[str, Any] | None, strict: bool) -> list[GateResult]:
+    """The gates with the verdict on ``worth``, a record as JSON values; as they are where it was not looked at."""
+    if worth is None:
+        return list(gates)
+    judged = judge_worth(WorthRecord.model_validate(worth), strict=strict)
+    return [gate for gate in gates if gate.gate != GATE] + [judged]

@@ -42,7 +42,8 @@ from augment._manifest import (
     version_hex,
 )
 from augment._staging import discard, remove, staging, stale_staging
-from augment.checks.worth import judge_worth
+from augment.checks.regression import compare_with_last
+from augment.checks.worth import with_worth
 from augment.critique import LATENTS_FILE
 from augment.errors import IntegrityError
 from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
@@ -53,7 +54,6 @@ from augment.publishing._croissant import write_croissant
 from augment.schema import DatasetSchema
 from augment.store import ArtifactRef, Store, code_version, fsync_path, fsync_tree, hash_file, hash_json, locked
 from augment.versions import refuse_altered
-from augment.worth.record import WorthRecord
 
 __all__ = ["Publication", "RunContext", "publish"]
 
@@ -120,7 +120,7 @@ def publish(
         assembly = _assemble(real, shards, judged, context, store)
         write_parts(assembly, folder, progress)
         lineage = describe_lineage(context, real, model, used, store)
-        stage = _Stage(name, folder, store.path(audit), store.path(model), assembly, lineage, inputs, context)
+        stage = _Stage(name, dataset, folder, store.path(audit), store.path(model), assembly, lineage, inputs, context)
         manifest = stage.fill(report_writer or _default_report(), consumer or _default_consumer())
         fsync_tree(folder)
         if manifest.verdict == "not blessed":
@@ -144,6 +144,7 @@ class _Stage:
     """A staged folder on its way from data alone to a version that lacks only its seal."""
 
     name: str
+    dataset: Path
     folder: Path
     audit: Path
     model: Path
@@ -156,7 +157,8 @@ class _Stage:
         """Write everything but the seal, let the consumer open it, and return what the manifest will say."""
         self._copy_evidence()
         data = list_files(self.folder / "data", self.folder) | list_files(self.folder / "eval", self.folder)
-        gates = self._with_worth(load_gates(self.audit / "gates.json"))
+        context = self.context
+        gates = with_worth(load_gates(self.audit / "gates.json"), context.worth, context.strict_about_worth)
         digits = version_hex({n: e.sha256 for n, e in data.items()}, gates, self.context.worth)
         now = datetime.now(UTC)
         manifest = Manifest(
@@ -176,7 +178,8 @@ class _Stage:
         )
         write_card(self.folder, manifest)  # the consumer opens the card too
         opened = consumer(self.folder, self.assembly.schema, self.assembly.counts)
-        gates = in_order([g for g in gates if g.gate != opened.gate] + [opened])
+        compared = compare_with_last(self.dataset, gates, self.lineage)
+        gates = in_order([g for g in gates if g.gate not in (opened.gate, compared.gate)] + [opened, compared])
         verdict: Literal["blessed", "not blessed"] = "blessed" if blessed(gates) else "not blessed"
         manifest = manifest.model_copy(update={"gates": gates, "verdict": verdict})
         write_card(self.folder, manifest)
@@ -184,13 +187,6 @@ class _Stage:
         save_gates(self.folder / GATES_FILE, gates)
         self._report(report_writer, manifest)
         return manifest.model_copy(update={"files": list_files(self.folder, known=data)})
-
-    def _with_worth(self, gates: list[GateResult]) -> list[GateResult]:
-        """The gates with the verdict on worth, where it was looked at."""
-        if self.context.worth is None:
-            return gates
-        judged = judge_worth(WorthRecord.model_validate(self.context.worth), strict=self.context.strict_about_worth)
-        return [gate for gate in gates if gate.gate != judged.gate] + [judged]
 
     def _copy_evidence(self) -> None:
         """Copy what the audit found."""
@@ -240,7 +236,8 @@ def _inputs_hash(single: Sequence[ArtifactRef], sharded: Sequence[ArtifactRef], 
     modules = ("publishing", "_layout", "_weights", "schema", "columns")
     code = code_version(*(f"augment.{name}" for name in modules))
     hashes = [[ref.sha256 for ref in refs] for refs in (single, sharded)]
-    return hash_json([hashes, context.equal_class_mass, repr(context.worth), context.strict_about_worth, code, pa.__version__])
+    worth = [repr(context.worth), context.strict_about_worth]
+    return hash_json([hashes, context.equal_class_mass, worth, code, pa.__version__])
 
 
 def _verify(refs: Sequence[ArtifactRef], store: Store) -> None:

@@ -40,13 +40,17 @@ from augment.validation._judging import Yardstick, judge_table, rejects_schema
 from augment.worth.encoders import learn_encoders, load_encoders
 
 _MODULES = (
+    "augment.checks._associations",
     "augment.checks._class_numbers",
     "augment.checks._contract",
     "augment.checks._encoded",
     "augment.checks._discrepancies",
+    "augment.checks._distances",
     "augment.checks._hashes",
     "augment.checks._real",
     "augment.checks._repeats",
+    "augment.checks._sides",
+    "augment.checks._telling_apart",
     "augment.columns",
     "augment._features",
     "augment.gates",
@@ -259,7 +263,7 @@ def _result(check: Check, finding: Finding, verdicts: Sequence[Judged], evidence
         value=finding.value,
         floor=finding.floor,
         limit=finding.limit,
-        severity=check.graded,
+        severity=(finding.severity if not troubles else None) or check.graded,
         passed=passed,
         sentence=sentence,
     )
