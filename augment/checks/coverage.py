@@ -63,6 +63,8 @@ class Coverage(Check):
         reaches = coverage.value >= limit and least >= 0
         # only where nothing critical is said already: a failure of the gate has one severity
         far = _far(found.frechet, self.frechet_of_floor) if reaches else None
+        largest = self.frechet_of_floor * (found.frechet.floor or 0)
+        far_expected = [between(f"{GATE}.frechet", None, largest)] if far else []
         return Finding(
             _sentence(coverage, limit, worst if least < 0 else None, classes) + (far or ""),
             severity="warning" if far else None,
