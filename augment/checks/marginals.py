@@ -39,7 +39,7 @@ class Marginals(Check):
     little less sharp than real ones. The largest distance of any measure was .17 on scikit-learn's digits (vae, iaf_vae
     and warp_vae with their defaults), .58 on Fashion-MNIST and .66 on MNIST (vae trained on 60 or 300 images of a
     class). Real images are further away in all three: .99 once they are blurred with a 3 x 3 box or a Gaussian of 0.7
-    pixels, .93 with half the contrast, .97 inverted and .76 with noise of 25 grey levels, or more.
+    pixels, .93 with half the contrast, .97 inverted and .75 with noise of 25 grey levels, or more.
     """
 
     kind: Literal["marginals"] = "marginals"
