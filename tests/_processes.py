@@ -14,6 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 POLL_SECONDS = 0.2
+# Gates that rows of models which were hardly trained need not pass, where a test is about something else.
+LENIENT = [
+    {"kind": kind, "enabled": False}
+    for kind in ("sample_quality", "label_agreement", "marginals", "joint", "coverage", "copying", "shortcut")
+]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _processes import augment, children, environment, is_alive, started, wait_until
+from _processes import LENIENT, augment, children, environment, is_alive, started, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 RUN = """
@@ -22,9 +22,10 @@ source: {kind: wine}
 train: {steps: 150, device: cpu}
 generate: {rounds: 6}
 plan: {kind: multiply, factor: 1.2}
-checks: [{kind: sample_quality, enabled: false}]
+worth: {seeds: 2, gate: report}
 store: store
 """
+RUN += f"checks: {json.dumps(LENIENT)}\n"
 LONG = ("--set", "train.steps=1000000")
 
 

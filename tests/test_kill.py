@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from _processes import augment, environment, started, wait_until
+from _processes import LENIENT, augment, environment, started, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -19,6 +19,8 @@ SETTINGS = [
     *("--set", "train.steps=150"),
     *("--set", "train.checkpoint_seconds=0.5"),
     *("--set", "generate.shard_rows=200"),
+    *("--set", f"checks={json.dumps(LENIENT)}"),
+    *("--set", "worth.seeds=0"),
 ]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _processes import ROOT, descendants, environment, free_port, started, wait_until
+from _processes import LENIENT, ROOT, descendants, environment, free_port, started, wait_until
 
 from flows.local_server import api_answers
 
@@ -76,7 +76,8 @@ class Server:
             "train": {"steps": 150, "device": "cpu"},
             "generate": {"rounds": 6},
             "plan": {"kind": "multiply", "factor": 1.2},
-            "checks": [{"kind": "sample_quality", "enabled": False}],
+            "checks": LENIENT,
+            "worth": {"seeds": 2, "gate": "report"},
             "store": str(self.store),
             **more,
         }

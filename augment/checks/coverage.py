@@ -81,11 +81,7 @@ class Coverage(Check):
             set_expectations=[
                 *bounded(f"{GATE}.coverage", limit, None),
                 *bounded(f"{GATE}.least_above_class_limit", 0, None),
-                *(
-                    [between(f"{GATE}.frechet", None, self.frechet_of_floor * (found.frechet.floor or 0))]
-                    if far
-                    else []
-                ),
+                *far_expected,
             ],
             details={
                 "density": [density.value, density.floor],
