@@ -130,7 +130,12 @@ class Given:
     config: RunConfig
 
     def refuse(self) -> None:
-        """Refuse an operator and a placement: nothing is drawn from a model, and nothing is heavy."""
+        """Refuse an operator, a placement and several generators: nothing is drawn from a model or trained."""
+        if self.config.worth.generators > 1:
+            raise InputError(
+                "worth.generators asks for several trainings, and the rows of from_files come from one generator; "
+                "leave it out"
+            )
         operator = self.config.generate.operator
         if operator is not None:
             raise InputError(

@@ -22,6 +22,7 @@ from augment.schema import DatasetSchema, class_name
 PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = 0, 1, 2
 DROPPED = -1
+RESERVE = 3  # what train_per_class cut off: no part of the data, kept to measure what more real rows would do
 ATTEMPTS = 20
 
 Indices = npt.NDArray[np.int64]
@@ -236,7 +237,7 @@ def _cut_train(
                 "ask for fewer."
             )
         chosen = numpy_generator(seed, "split", "train_per_class", name).permutation(members)
-        parts[chosen[rows:]] = DROPPED
+        parts[chosen[rows:]] = RESERVE
     return parts
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from _judged_sets import without_nets
+from _judged_sets import quick
 from _small_store import pleased, small_report
 
 from augment.config import RunConfig
@@ -93,7 +93,7 @@ class Run:
         """The stages of the flow one after the other; ``after_taking`` is called when the rows have been taken."""
         store = Store.open(config.store)
         real = ingest(config.source, config.split, config.seed, store)
-        wanted, checks = rows_to_draw(config.plan, real, store), without_nets(active_checks(config.checks))
+        wanted, checks = rows_to_draw(config.plan, real, store), quick(active_checks(config.checks))
         reference = make_reference(real, checks, config.seed, store)
         model = maker(config).prepare(real, store)
         if after_taking is not None:

@@ -209,6 +209,11 @@ def without_nets(active: Sequence[Check], asked: Sequence[Check] = ()) -> list[C
     return [check for check in active if check.kind in kinds or not check.needs_encoders]
 
 
+def quick(active: Sequence[Check]) -> list[Check]:
+    """Those that train no nets and ask no likeness of rows that were made by hand."""
+    return [check for check in without_nets(active) if check.kind not in ("marginals", "joint")]
+
+
 def failed(gates: Mapping[str, GateResult]) -> list[str]:
     """The gates that failed."""
     return [name for name, result in gates.items() if result.passed is False]

@@ -268,7 +268,7 @@ def test_a_file_altered_during_the_run_breaks_its_lineage_and_mended_it_does_not
 
 
 def test_rows_taken_for_another_split_break_the_lineage(tmp_path: Path) -> None:
-    from _judged_sets import without_nets
+    from _judged_sets import quick
 
     from augment.makers import maker
     from augment.validation import active_checks, conclude
@@ -276,7 +276,7 @@ def test_rows_taken_for_another_split_break_the_lineage(tmp_path: Path) -> None:
     run = run_of(tmp_path, fruit_rows(200, 2))
     other = run_of(tmp_path, fruit_rows(200, 2), split={"test": 0.3})
     foreign = maker(other.config).prepare(other.real, other.store)
-    checks = without_nets(active_checks([]))
+    checks = quick(active_checks([]))
     audit = conclude(run.real, run.reference, foreign, run.wanted, run.shards, run.judged, checks, run.store)
     run.audit = audit
     assert "the rows were taken for other real data, or another split of them" in run.gates["lineage"].sentence

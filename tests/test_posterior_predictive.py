@@ -253,6 +253,7 @@ def test_a_shard_whose_classes_are_full_is_not_read(tmp_path: Path) -> None:
         real_path=absent,
         model_path=absent,
         shards=[record.shard] * 2,
+        shard_paths=[],
         judged_paths=[tmp_path, absent],
         records=[record, record],
         wanted={"apple": 18, "pear": 6},

@@ -39,8 +39,8 @@ def with_outliers(rows: pa.Table, number: int) -> pa.Table:
 def test_checks_come_in_the_order_of_the_gates_with_amendments_in_place() -> None:
     checks = validation.active_checks([ClassPlan(delivered=0.5)])
     assert [check.kind for check in checks] == [
-        "lineage", "structure", "test_leak", "duplicates", "class_plan", "sample_quality", "marginals", "joint",
-        "consumer_smoke", "regression",
+        "lineage", "structure", "test_leak", "duplicates", "class_plan", "sample_quality", "label_agreement",
+        "marginals", "joint", "coverage", "copying", "shortcut", "worth", "consumer_smoke", "regression",
     ]  # fmt: skip
     assert checks[4] == ClassPlan(delivered=0.5)
 
@@ -90,14 +90,11 @@ def test_no_name_of_a_data_column_doubles_one_of_the_rejects(tables: Trial, name
         assert len(set(names)) == len(names)
 
 
-def test_every_gate_has_a_result_also_where_no_check_exists(tables: Trial) -> None:
+def test_every_gate_has_a_check_and_a_result(tables: Trial) -> None:
     gates = load_gates(tables.audit([tables.shard(drawn())]) / "gates.json")
     assert [result.gate for result in gates] == list(GATES)
-    unchecked = [result for result in gates if result.sentence == NO_CHECK]
-    assert [result.gate for result in unchecked] == [
-        "label_agreement", "coverage", "copying", "shortcut",
-    ]  # fmt: skip
-    assert {(result.passed, result.severity) for result in unchecked} == {(None, "warning")}
+    assert [result.gate for result in gates if result.sentence == NO_CHECK] == []
+    assert {check.kind for check in validation.active_checks([])} == set(GATES)
 
 
 def test_a_check_that_expects_nothing_of_the_set_is_refused(tables: Trial) -> None:

@@ -241,6 +241,7 @@ class Check(BaseModel, ABC):
     better: ClassVar[Literal["high", "low"] | None] = None  # which values of the gate are; null: not to be compared
     stops: ClassVar[bool] = False  # when it fails, the figures of the later gates mean nothing
     at_publication: ClassVar[bool] = False  # judged on the staged folder, not when the shards are concluded
+    pending: ClassVar[str] = "Not measured yet: it is judged when the version is published."
     needs_encoders: ClassVar[bool] = False  # looks at rows through nets that are trained on the real ones first
 
     kind: str

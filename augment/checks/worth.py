@@ -23,6 +23,7 @@ class Worth(Check):
     mandatory: ClassVar[bool] = True
     better: ClassVar[Literal["high", "low"] | None] = "high"
     at_publication: ClassVar[bool] = True
+    pending: ClassVar[str] = WORTH_NOT_MEASURED
 
     def find(self, evidence: Evidence, learned: Learned) -> Finding:
         """Nothing: it is measured after all other gates; see :func:`judge_worth`."""

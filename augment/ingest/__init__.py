@@ -27,7 +27,7 @@ from augment.ingest._inference import Inferred, conform, infer_schema
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_indices, class_name
 from augment.sources._contract import Source
-from augment.split import DROPPED, PARTS, TEST, RowFacts, split_rows
+from augment.split import DROPPED, PARTS, RESERVE, TEST, RowFacts, split_rows
 from augment.store import ArtifactRef, Store, code_version, hash_json
 
 ROW_GROUP_ROWS = 10_000
@@ -156,14 +156,15 @@ class _Ingest:
 
     def _write_parts(self, folder: Path, schema: DatasetSchema, facts: RowFacts, parts: npt.NDArray[np.int8]) -> None:
         table_schema = pa.schema([*schema.arrow_schema, *ADDED])
-        writers = {name: _PartWriter(folder / f"{name}.parquet", table_schema, schema) for name in PARTS}
+        names = (*PARTS, "reserve") if (parts == RESERVE).any() else PARTS
+        writers = {name: _PartWriter(folder / f"{name}.parquet", table_schema, schema) for name in names}
         first = 0
         with pa.OSFile(str(folder / SPOOL), "rb") as file:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
                 rows = np.arange(first, first + batch.num_rows)
-                for part, name in enumerate(PARTS):
+                for part, name in enumerate(names):
                     chosen = rows[parts[first : first + batch.num_rows] == part]
                     if len(chosen):
                         own = batch.take(pa.array(chosen - first))

@@ -241,8 +241,7 @@ def _results(
             stopped_by = check.kind
     for kind, known in _known().items():
         if known.default_on and kind not in {check.kind for check in checks}:
-            later = "Not measured yet: it is judged when the version is published."
-            sentence = later if known.at_publication else "Left out by the run file."
+            sentence = known.pending if known.at_publication else "Left out by the run file."
             results.append(unmeasured(kind, sentence, known.severity))
     return with_all_gates(results)
 

@@ -76,8 +76,7 @@ def judge_table(
         table = pa.table({f.name: pa.array([], f.type) for f in schema.arrow_schema} | _no_provenance())
     features, found_faults = profile(table, schema, yardstick.traits)
     column_faults = _with_misfits(found_faults, {} if malformed else info.get("misfits", {}), len(table))
-    sound = sound_rows(column_faults, len(table))
-    hashes = _content(table, schema, sound)
+    hashes = _content(table, schema, sound := sound_rows(column_faults, len(table)))
     seen = Shard(schema, table, features, column_faults, hashes, int(info["round"]), earlier, yardstick.encoders)
     found = {check.kind: check.rows(seen, yardstick.learned[check.kind]) for check in yardstick.checks}
     frame = _row_table(features, found)
@@ -102,9 +101,7 @@ def judge_table(
         malformed=malformed,
         judged=[] if malformed else judge("sample_features", frame, expectations),
     )
-    _write_features(
-        to / "features.parquet", table, names, hashes, frame, {"sound": sound, "accepted": accepted}, reasons
-    )
+    _write_features(to / "features.parquet", table, names, hashes, frame, (sound, accepted), reasons)
     _write_rejects(to / "rejects.parquet", table, schema, gates, reasons, seen.round)
     np.save(to / "hashes.npy", np.sort(hashes))
     (to / "rows.json").write_text(record.model_dump_json(indent=1) + "\n")
@@ -192,7 +189,7 @@ def _write_features(
     names: NDArray[Any],
     hashes: NDArray[np.bytes_],
     frame: pd.DataFrame,
-    flags: Mapping[str, Flags],
+    flags: tuple[Flags, Flags],
     reasons: NDArray[Any],
 ) -> None:
     """One row a row: who it is, its features and flags, and the verdict."""
@@ -203,7 +200,8 @@ def _write_features(
         "label": pa.array(names, pa.string()),
         "hash": digits,
         **{str(name): pa.array(frame[name].to_numpy()) for name in frame.columns},
-        **{name: pa.array(values) for name, values in flags.items()},
+        "sound": pa.array(flags[0]),
+        "accepted": pa.array(flags[1]),
         "reason": pa.array(reasons, pa.string()),
     }
     pq.write_table(pa.table(columns), path, compression="zstd")

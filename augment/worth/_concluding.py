@@ -75,16 +75,12 @@ def concluded(
     others = [by for by in OVERALL if by != metric]
     if binary is not None and metric != "average_precision":
         others.append("average_precision")
-    mine, theirs = measured.test[of[first.name]], base
-    recalls = [
-        np.mean([list(_recalls(p, measured.test_y, len(names))) for p in side], axis=0) for side in (mine, theirs)
-    ]
     equivalent, curve = _equivalent(measured, parts, of, (first, second), sizes, metric, rarest, seed)
     return WorthRecord(
         verdict=word,
         sentence=_sentence(word, head, first, second, metric, measurable_at),
         metric=metric,
-        seeds=len(mine),
+        seeds=len(base),
         generators=1,
         arms=[
             _arm_record(measured, place, metric, rarest, binary, _short(lifts.get(arm.name), adjusted.get(arm.name)))
@@ -94,11 +90,7 @@ def concluded(
         best_without=second.name,
         lift={**_plain(head), "measurable_at": measurable_at},
         by_metric={by: found for by in others if (found := _short(lift(first.name, by), None)) is not None},
-        recalls={
-            name: {"with": _figure(recalls[0][y]), "without": _figure(recalls[1][y])}
-            for y, name in enumerate(names)
-            if np.isfinite(recalls[0][y])
-        },
+        recalls=_recalls_of(measured, of[first.name], of[second.name], names),
         equivalent=equivalent,
         curve=curve,
     )
@@ -134,6 +126,17 @@ def _arm_record(
         by_seed=[_figure(value) for value in by_seed],
         lift=lift,
     )
+
+
+def _recalls_of(measured: Measured, first: int, second: int, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The mean recall of each class that test rows have, of the arms at two places."""
+    sides = {"with": measured.test[first], "without": measured.test[second]}
+    means = {
+        side: np.mean([_recalls(p, measured.test_y, len(names)) for p in predicted], axis=0)
+        for side, predicted in sides.items()
+    }
+    known = np.flatnonzero(np.isfinite(means["with"])).tolist()
+    return {names[y]: {side: _figure(mean[y]) for side, mean in means.items()} for y in known}
 
 
 def _recalls(predicted: NDArray[np.float64], y: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:

@@ -20,14 +20,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from augment._seeding import derive_seed
 from augment.encoding import encode, encode_key
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_titles
 from augment.store import ArtifactRef, Store, code_version, hash_json
-from augment.worth._arms import Arm, arms_of, mean_rows, part_of, rows_of
+from augment.worth._arms import Arm, Sides, arms_of, mean_rows, part_of, rows_of
 from augment.worth._concluding import Measured, best_arm, concluded
 from augment.worth._image_arms import Images
 from augment.worth._images import class_balanced
@@ -146,37 +145,25 @@ def conclude_worth(
 
     def fill(folder: Path) -> None:
         ready = _at_hand(rows, _policy(search, store), False, seed, store)
-        sides = ready.sides
-        schema = json.loads((store.path(search) / "search.json").read_text())
         names = _class_names(rows, store)
         found = concluded(
             measured=_measured(measured, ready, store),
             parts=_measured(parts, ready, store) if parts else None,
-            sizes=[
-                *(_sizes(parts[0], store) if parts else []),
-                mean_rows([int((sides.real_y[: sides.reserve] == y).sum()) for y in sides.scarce]),
-            ],
+            sizes=[*(_sizes(parts[0], store) if parts else []), _scarce_rows(ready.sides)],
             metric=metric,
-            rarest=_rarest(sides.real_y[: sides.reserve], sides.num_classes),
+            rarest=_rarest(ready.sides),
             measurable_at=measurable_at,
             names=names,
             seed=derive_seed(seed, WORTH),
         )
-        counts = {
-            "train": int((sides.real_y[: sides.reserve] >= 0).sum()),
-            "validation": len(ready.validation_y),
-            "test": len(ready.test_y),
-            "synthetic": len(sides.synthetic_y),
+        known = {
+            "generators": generators,
+            "rows": _counts(ready),
+            "scarce": [names[y] for y in ready.sides.scarce],
+            "search": json.loads((store.path(search) / "search.json").read_text()),
+            "notes": _notes(generators, len(measured)),
         }
-        found.model_copy(
-            update={
-                "generators": generators,
-                "rows": counts,
-                "scarce": [names[y] for y in sides.scarce],
-                "search": schema,
-                "notes": [*found.notes, *_notes(generators, len(measured))],
-            }
-        ).save(folder / FILE)
+        found.model_copy(update=known).save(folder / FILE)
 
     identity = [
         rows.identity(), search.sha256, [[ref.sha256 for ref in refs] for refs in (measured, parts)],
@@ -237,8 +224,24 @@ def _class_names(rows: Rows, store: Store) -> list[str]:
     return class_titles(DatasetSchema.load(store.path(rows.real) / "schema.json"))
 
 
-def _rarest(real_y: NDArray[np.int64], num_classes: int) -> int:
-    return int(np.bincount(real_y[real_y >= 0], minlength=num_classes).argmin())
+def _rarest(sides: Sides) -> int:
+    y = sides.real_y[: sides.reserve]
+    return int(np.bincount(y[y >= 0], minlength=sides.num_classes).argmin())
+
+
+def _scarce_rows(sides: Sides) -> int:
+    """The training rows of a scarce class, in the mean."""
+    return mean_rows([int((sides.real_y[: sides.reserve] == y).sum()) for y in sides.scarce])
+
+
+def _counts(ready: AtHand) -> dict[str, int]:
+    """Labelled rows."""
+    return {
+        "train": int((ready.sides.real_y[: ready.sides.reserve] >= 0).sum()),
+        "validation": len(ready.validation_y),
+        "test": len(ready.test_y),
+        "synthetic": int((ready.sides.synthetic_y >= 0).sum()),
+    }
 
 
 def _notes(generators: int, seeds: int) -> list[str]:
