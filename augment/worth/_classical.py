@@ -20,7 +20,7 @@ def mild_variants(spec: TensorSpec, rows: Tensor, chosen: Tensor, generator: tor
     Pictures are turned, scaled, moved and brightened, each with a strength from none to a little. Rows of a table are
     moved towards one of their five nearest neighbours by a uniform share of the way (SMOTE, arXiv:1106.1813).
     """
-    if len(spec.shape) == 3:
+    if spec.form == "grid":
         return _moved(rows[chosen].reshape(-1, *spec.shape), generator).flatten(1)
     return _interpolated(rows, chosen, generator)
 

@@ -23,22 +23,26 @@ SHOWN = ("balanced_accuracy", "macro_f1", "worst_recall", "calibration_error", "
 
 
 class Measured(NamedTuple):
-    """The arms, what each predicts for validation and test rows ``(S, N, K)``, and the classes of these ``(N,)``."""
+    """The arms, what each predicts for validation and test rows ``(S, N, K)``, and the classes of these ``(N,)``.
+
+    ``rarest`` is the class with the fewest training rows, of which average precision is taken.
+    """
 
     arms: list[Arm]
     validation: list[Stacked]
     test: list[Stacked]
     validation_y: NDArray[np.int64]
     test_y: NDArray[np.int64]
+    rarest: int
 
 
 def best_arm(measured: Measured, role: str, metric: Metric) -> Arm:
     """The arm of a role with the best mean score on validation rows; of equal ones the smallest log loss."""
-    rarest = int(np.bincount(measured.validation_y).argmin())
+    of_class = measured.rarest if metric == "average_precision" else None
 
     def key(place: int) -> tuple[float, float]:
         predicted = measured.validation[place]
-        found = scores_of(predicted, measured.validation_y, metric, rarest if metric == "average_precision" else None)
+        found = scores_of(predicted, measured.validation_y, metric, of_class)
         losses = [score(p, measured.validation_y).log_loss for p in predicted]
         return float(found.mean()), -float(np.mean(losses))
 
@@ -51,15 +55,13 @@ def concluded(
     parts: Measured | None,
     sizes: Sequence[int],
     metric: Metric,
-    rarest: int,
     measurable_at: float,
     names: Sequence[str],
     seed: int,
 ) -> WorthRecord:
-    """The record without what only the stage knows. ``sizes`` are the rows of a scarce class of each part, then of all;
-    ``rarest`` is the class that average precision is of.
-    """
+    """The record without what only the stage knows; ``sizes`` are rows of a scarce class, of each part and of all."""
     first, second = (best_arm(measured, role, metric) for role in ("with", "without"))
+    rarest = measured.rarest
     of = {arm.name: place for place, arm in enumerate(measured.arms)}
     base = measured.test[of[second.name]]
     binary = rarest if len(names) == 2 else None
@@ -75,7 +77,7 @@ def concluded(
     others = [by for by in OVERALL if by != metric]
     if binary is not None and metric != "average_precision":
         others.append("average_precision")
-    equivalent, curve = _equivalent(measured, parts, of, (first, second), sizes, metric, rarest, seed)
+    equivalent, curve = _equivalent(measured, parts, of, (first, second), sizes, metric, seed)
     return WorthRecord(
         verdict=word,
         sentence=_sentence(word, head, first, second, metric, measurable_at),
@@ -83,7 +85,7 @@ def concluded(
         seeds=len(base),
         generators=1,
         arms=[
-            _arm_record(measured, place, metric, rarest, binary, _short(lifts.get(arm.name), adjusted.get(arm.name)))
+            _arm_record(measured, place, metric, binary, _short(lifts.get(arm.name), adjusted.get(arm.name)))
             for place, arm in enumerate(measured.arms)
         ],
         best_with=first.name,
@@ -102,11 +104,9 @@ def _adjusted(arms: Sequence[Arm], lifts: dict[str, PairedLift]) -> dict[str, fl
     return dict(zip([name for name, _ in tested], holm([p for _, p in tested]), strict=True))
 
 
-def _arm_record(
-    measured: Measured, place: int, metric: Metric, rarest: int, binary: int | None, lift: Lift | None
-) -> ArmRecord:
+def _arm_record(measured: Measured, place: int, metric: Metric, binary: int | None, lift: Lift | None) -> ArmRecord:
     arm = measured.arms[place]
-    of_class = rarest if metric == "average_precision" else None
+    of_class = measured.rarest if metric == "average_precision" else None
     scores = [asdict(score(p, measured.test_y, binary)) for p in measured.test[place]]
     test = {name: _figure(np.mean([s[name] for s in scores])) for name in SHOWN if scores[0][name] is not None}
     by_seed, validation = (
@@ -152,13 +152,12 @@ def _equivalent(
     best: tuple[Arm, Arm],
     sizes: Sequence[int],
     metric: Metric,
-    rarest: int,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The equivalent real rows, and the learning curve that says so; neither where there are too few rows for one."""
     if parts is None:
         return {}, {}
-    of_class = rarest if metric == "average_precision" else None
+    of_class = measured.rarest if metric == "average_precision" else None
 
     def scores(predicted: Stacked) -> NDArray[np.float64]:
         return scores_of(predicted, measured.test_y, metric, of_class)

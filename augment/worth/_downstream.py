@@ -7,16 +7,19 @@ about scarce classes without a generator. An *arm* is a learner with a method an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from augment.progress import Progress
 
 Places = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Probabilities = NDArray[np.float32]
 
 PLAIN = "plain"
+NOTHING_SEARCHED: dict[str, Any] = {"chosen": [], "fits": 0, "candidates": []}
 
 
 class Chosen(NamedTuple):
@@ -58,6 +61,14 @@ class Downstream(Protocol):
     @property
     def synthetic_y(self) -> Places:
         """The classes of the synthetic rows."""
+
+    def searched(
+        self, places: Places, validation_y: Places, budget: int, seed: int, progress: Progress
+    ) -> dict[str, Any]:
+        """What of the methods is found by a search, with real rows at ``places``, on validation rows: JSON values.
+
+        ``chosen`` are the parts of a classical policy, ``candidates`` what was tried; at most ``budget`` fits.
+        """
 
     def predicted(
         self, learner: str, method: str, real: Chosen | None, synthetic: Chosen | None, seed: int

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from augment.worth._downstream import PLAIN, Chosen, Places, Predicted
+from augment.progress import Progress
+from augment.worth._downstream import NOTHING_SEARCHED, PLAIN, Chosen, Places, Predicted
 from augment.worth._images import LearningRows, class_balanced, fit, probabilities
 from augment.worth._policies import Policy
+from augment.worth._search import search_policies
 from models._contract import Batch, TensorSpec
 
 OVERSAMPLING = "oversampling"
@@ -41,6 +44,17 @@ class Images:
     def synthetic_y(self) -> Places:
         """The classes of the synthetic rows."""
         return self.synthetic.y.numpy()
+
+    def searched(
+        self, places: Places, validation_y: Places, budget: int, seed: int, progress: Progress
+    ) -> dict[str, Any]:
+        """The classical policy that does best; see :func:`augment.worth._search.search_policies`."""
+        if not budget or not len(validation_y):
+            return NOTHING_SEARCHED
+        own = torch.from_numpy(places)
+        train = class_balanced(Batch(self.real.x[own], self.real.y[own]))
+        held = Batch(self.validation, torch.from_numpy(validation_y))
+        return search_policies(self.spec, train, held, seed, budget, progress=progress).as_json()
 
     def predicted(
         self, learner: str, method: str, real: Chosen | None, synthetic: Chosen | None, seed: int

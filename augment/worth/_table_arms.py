@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augment.worth._downstream import PLAIN, Chosen, Places, Predicted
+from augment.progress import Progress
+from augment.worth._downstream import NOTHING_SEARCHED, PLAIN, Chosen, Places, Predicted
 from augment.worth._rebalancing import METHODS, Rows
 from augment.worth._tables import LEARNERS
 
@@ -30,6 +31,12 @@ class Tables:
     learners = tuple(LEARNERS)
     without = tuple(METHODS)
     together = (PLAIN, "SMOTE")
+
+    def searched(
+        self, places: Places, validation_y: Places, budget: int, seed: int, progress: Progress
+    ) -> dict[str, Any]:
+        """Nothing: there are few enough methods to be an arm each."""
+        return NOTHING_SEARCHED
 
     def predicted(
         self, learner: str, method: str, real: Chosen | None, synthetic: Chosen | None, seed: int

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from augment._seeding import derive_seed
 from augment.encoding import encode, encode_key
@@ -28,13 +27,9 @@ from augment.schema import DatasetSchema, class_titles
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.worth._arms import Arm, Sides, arms_of, mean_rows, part_of, rows_of
 from augment.worth._concluding import Measured, best_arm, concluded
-from augment.worth._image_arms import Images
-from augment.worth._images import class_balanced
 from augment.worth._policies import Policy
 from augment.worth._rows_at_hand import AtHand, Paths, at_hand
-from augment.worth._search import search_policies
 from augment.worth.record import FILE, Metric, WorthRecord
-from models._contract import Batch
 
 SEARCH, ARMS, PARTS, WORTH = "worth-search", "worth-arms", "worth-parts", "worth"
 SHARES = (0.25, 0.5)  # of the real rows of each scarce class
@@ -62,16 +57,9 @@ def search_classical(
     """
 
     def fill(folder: Path) -> None:
-        found: dict[str, Any] = {"chosen": [], "fits": 0, "candidates": []}
         ready = _at_hand(Rows(real, [], []), Policy(), False, seed, store)
-        images = ready.downstream
-        if isinstance(images, Images) and len(ready.validation_y) and budget:
-            train = Batch(images.real.x[: ready.sides.reserve], images.real.y[: ready.sides.reserve])
-            held = Batch(images.validation, torch.from_numpy(ready.validation_y))
-            searched = search_policies(
-                images.spec, class_balanced(train), held, derive_seed(seed, SEARCH), budget, progress=progress
-            )
-            found = searched.as_json()
+        own = np.arange(ready.sides.reserve)
+        found = ready.downstream.searched(own, ready.validation_y, budget, derive_seed(seed, SEARCH), progress)
         (folder / "search.json").write_text(json.dumps(found, indent=1) + "\n")
 
     return store.write(SEARCH, hash_json([real.sha256, encode_key(real, seed), budget, seed, _code()])[:32], fill)
@@ -151,7 +139,6 @@ def conclude_worth(
             parts=_measured(parts, ready, store) if parts else None,
             sizes=[*(_sizes(parts[0], store) if parts else []), _scarce_rows(ready.sides)],
             metric=metric,
-            rarest=_rarest(ready.sides),
             measurable_at=measurable_at,
             names=names,
             seed=derive_seed(seed, WORTH),
@@ -276,7 +263,8 @@ def _measured(refs: Sequence[ArtifactRef], ready: AtHand, store: Store) -> Measu
         ]
         for part in ("validation", "test")
     }
-    return Measured(arms, stacked["validation"], stacked["test"], ready.validation_y, ready.test_y)
+    held = ready.validation_y, ready.test_y
+    return Measured(arms, stacked["validation"], stacked["test"], *held, _rarest(ready.sides))
 
 
 def _sizes(part: ArtifactRef, store: Store) -> list[int]:
