@@ -195,7 +195,7 @@ def test_worth_that_was_not_measured_is_said_plainly(table_version: Path) -> Non
 def test_gates_without_a_verdict_are_one_line_a_reason_and_count_for_nothing(table_version: Path) -> None:
     gates = with_all_gates([gate("lineage", True), gate("duplicates", True), gate("marginals", None, "Left out.")])
     text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, gates=gates)
-    section = text[text.index('id="gates"') : text.index('id="compare"')]
+    section = text[text.index('id="gates"') : text.index('id="lineage"')]
     assert section.count('role="rowheader"') == 2
     assert section.count(NO_CHECK) == 1
     assert "<dt>Marginals</dt><dd>Left out.</dd>" in section
@@ -430,7 +430,7 @@ def test_surprises_are_drawn_most_surprising_first(table_version: Path, audit: P
     details = json.loads(audit.read_text())["details"]["posterior_predictive"]
     page = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, audit_metrics_path=audit)
     assert_nothing_from_outside(page)
-    section = page[page.index('<section id="critique">') : page.index('<section id="rejects">')]
+    section = page[page.index('<section id="critique">') : page.index('<section id="training">')]
     assert '<a href="#critique">' in page
     titles = re.findall(r'<figure class="panel surprise">\s*<figcaption><span class="title">(.*?)</span>', section)
     assert titles == [pair["discrepancy"] for pair in details["most_surprising"][: len(titles)]]

@@ -62,6 +62,11 @@ def number(value: float | None) -> str:
     return text.replace("-", MINUS)
 
 
+def two_decimals(value: float) -> str:
+    """A figure of a fixed scale, such as a correlation."""
+    return f"{value:.2f}".replace("-", MINUS)
+
+
 def percent(share: float) -> str:
     """A share as a percentage; never 0 % or 100 % for what is not."""
     if 0 < share < 0.001:
