@@ -11,6 +11,7 @@ from augment._layout import CARD, CONFIGS, PARTS, PICTURE, REPORT, SPLITS, Part
 from augment._manifest import Manifest
 from augment.gates import WORTH_NOT_MEASURED, GateResult, judged, not_judged, plural
 from augment.operators import OPERATORS
+from augment.report.markdown import worth_markdown
 
 REAL, SYNTHETIC, VALIDATION, TEST = PARTS
 
@@ -21,6 +22,7 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         _front_matter(manifest),
         f"# {manifest.dataset}",
         _summary(manifest),
+        _worth(manifest),
         _usage(manifest),
         _synthetic(manifest),
         _counts(manifest),
@@ -63,14 +65,13 @@ def _summary(manifest: Manifest) -> str:
     }[manifest.verdict]
     return (
         f"{real:,} real and {synthetic:,} **synthetic** training rows, with {part_rows(manifest, VALIDATION):,} real "
-        f"rows for validation and {part_rows(manifest, TEST):,} for the test. {verdict} {_worth(manifest)}"
+        f"rows for validation and {part_rows(manifest, TEST):,} for the test. {verdict}"
     )
 
 
 def _worth(manifest: Manifest) -> str:
-    if manifest.worth is None:
-        return WORTH_NOT_MEASURED
-    return f"Worth: {manifest.worth.get('sentence', json.dumps(manifest.worth, sort_keys=True))}"
+    """Whether the synthetic rows help, first of all that is said about them."""
+    return f"## Worth\n\n{WORTH_NOT_MEASURED if manifest.worth is None else worth_markdown(manifest.worth).rstrip()}"
 
 
 def _usage(manifest: Manifest) -> str:

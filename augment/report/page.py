@@ -65,8 +65,8 @@ def write_report(
     report.mkdir(parents=True, exist_ok=True)
     latents = latents_of(latents_path, schema)
     (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed, latents), indent=1) + "\n")
-    subtitle = _subtitle(verdict, counts, panels, seed)
-    (report / "samples.png").write_bytes(_poster(panels, Heading(f"{dataset}: real and synthetic", subtitle)))
+    heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
+    (report / "samples.png").write_bytes(_poster(panels, heading))
     details = audit_details(audit_metrics_path)
     text = _template("page.html.j2").render(
         dataset=dataset,
@@ -77,6 +77,7 @@ def write_report(
         gates=judged(gates),
         silent=wording.silent_gates(gates),
         **_comparison(panels, details),
+        **_origin(lineage, config, dataset),
         examples=examples,
         pairs=nearest_pairs(folder, schema, details, rejects_path),
         surprises=surprises_of(details),
@@ -84,10 +85,7 @@ def write_report(
         schema=schema,
         rejects=rejects_of(rejects_path, schema, seed),
         curve=training_curve(metrics_path),
-        lineage=facts_of(lineage),
-        run_file=run_file(config),
         seed=seed,
-        location=f"{config.get('store', './store')}/datasets/{dataset}",
     )
     (report / "index.html").write_text(text, encoding="utf-8")
 
@@ -104,6 +102,12 @@ def _bars(counts: Counts) -> dict[str, Any]:
     """What the page says of the rows of each class; the longest bar is ``largest`` rows long."""
     largest = max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1])
     return {"counts": counts, "totals": _totals(counts), "largest": largest}
+
+
+def _origin(lineage: Mapping[str, Any], config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Where the version comes from, how it is made again, and where it lies."""
+    location = f"{config.get('store', './store')}/datasets/{dataset}"
+    return {"lineage": facts_of(lineage), "run_file": run_file(config), "location": location}
 
 
 def _totals(counts: Counts) -> dict[str, int]:

@@ -103,35 +103,31 @@ def nearest_pairs(folder: Path, schema: DatasetSchema, details: Mapping[str, Any
     drawings = drawings_of(schema.features)
     columns = [column for column in schema.features if column.name in drawings]
     shown = columns[:COLUMNS]
-    names = [column.name for column in shown]
-    real_files = sorted(folder.glob("data/real/train-*.parquet"))
-    synthetic_files = sorted(folder.glob("data/synthetic/train-*.parquet"))
+    names = ["sample_id", *(column.name for column in shown)]
     ids = [pair["sample_id"] for pair in found]
-    real = _by_place(real_files, ["sample_id", *names], [pair["train_row"] for pair in found])
-    published = _by_id(synthetic_files, names, ids)
-    others = _by_id([rejects] if rejects is not None and rejects.is_file() else [], names, ids)
-    pairs = []
-    for pair in found:
-        of_real = real.get(pair["train_row"])
-        of_synthetic = published.get(pair["sample_id"], others.get(pair["sample_id"]))
-        real_id = f"row {pair['train_row']}"
-        if of_real is not None and "sample_id" in of_real.column_names:
-            real_id = of_real["sample_id"][0].as_py()
-        pairs.append(
-            Pair(
-                of_class=pair["class"],
-                synthetic_id=pair["sample_id"],
-                real_id=real_id,
-                published=pair["sample_id"] in published,
-                distance=pair["distance"],
-                from_held_out=pair["from_held_out"],
-                synthetic=_row(of_synthetic, shown, drawings),
-                real=_row(of_real, shown, drawings),
-            )
+    real = _by_place(sorted(folder.glob("data/real/train-*.parquet")), names, [pair["train_row"] for pair in found])
+    published = _by_id(sorted(folder.glob("data/synthetic/train-*.parquet")), names, ids)
+    rejected = _by_id([rejects] if rejects is not None and rejects.is_file() else [], names, ids)
+
+    def cells(row: pa.Table | None) -> list[Cell]:
+        return [] if row is None else _cells(Sample(row, np.array([""])), shown, drawings)[0]
+
+    pairs = [
+        Pair(
+            of_class=pair["class"],
+            synthetic_id=pair["sample_id"],
+            real_id=_name(real.get(pair["train_row"]), pair["train_row"]),
+            published=pair["sample_id"] in published,
+            distance=pair["distance"],
+            from_held_out=pair["from_held_out"],
+            synthetic=cells(published.get(pair["sample_id"], rejected.get(pair["sample_id"]))),
+            real=cells(real.get(pair["train_row"])),
         )
+        for pair in found
+    ]
     drawn = {place for p in pairs for row in (p.real, p.synthetic) for place, c in enumerate(row) if c.picture}
     texts = [place for place in range(len(shown)) if place not in drawn]
-    return Pairs(names, pairs, sorted(drawn), texts, len(columns) - len(shown))
+    return Pairs(names[1:], pairs, sorted(drawn), texts, len(columns) - len(shown))
 
 
 def _by_place(files: Sequence[Path], columns: Sequence[str], places: Sequence[int]) -> dict[int, pa.Table]:
@@ -154,9 +150,10 @@ def _by_id(files: Sequence[Path], columns: Sequence[str], ids: Sequence[str]) ->
     return {name: rows[place] for name, place in places.items()}
 
 
-def _row(row: pa.Table | None, columns: Sequence[ColumnSchema], drawings: Mapping[str, Drawing]) -> list[Cell]:
-    """The cells of a one-row table; none without it."""
-    return [] if row is None else _cells(Sample(row, np.array([""])), columns, drawings)[0]
+def _name(row: pa.Table | None, place: int) -> str:
+    """The sample id of a real row, or its place where there is none."""
+    known = row is not None and "sample_id" in row.column_names
+    return str(row.column("sample_id")[0].as_py()) if row is not None and known else f"row {place}"
 
 
 def _cells(sample: Sample, columns: Sequence[ColumnSchema], drawings: Mapping[str, Drawing]) -> list[list[Cell]]:

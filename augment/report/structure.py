@@ -15,7 +15,7 @@ MARGINALS, JOINT, COVERAGE = "marginals", "joint", "coverage"  # gates
 DRAWN = 12  # measures whose histograms are drawn
 ASSOCIATIONS_SHOWN = 12
 CLASSES = 24  # whose rows are drawn in the map
-SIDE = 200  # of a map, in its own units
+SIDE, EDGE = 200, 8  # of a map and of the room around its points, in its own units
 BAR = 200  # of an association from -1 to 1
 
 
@@ -124,23 +124,29 @@ def map_of(details: Mapping[str, Any]) -> FeatureMap | None:
     found = details.get(COVERAGE, {}).get("map")
     if not found:
         return None
-    sides: tuple[list[Any], list[Any]] = ([], [])
-    classes = []
-    for name, rows in found["classes"].items():
-        real, synthetic = [*rows["train"], *rows["held_out"]], rows["synthetic"]
-        sides[0].extend(real)
-        sides[1].extend(synthetic)
-        classes.append(ClassMap(name, _dots(real), _dots(synthetic), (len(real), len(synthetic))))
-    counts = (len(sides[0]), len(sides[1]))
+    sides = {name: ([*rows["train"], *rows["held_out"]], rows["synthetic"]) for name, rows in found["classes"].items()}
+    points = np.array([point for both in sides.values() for side in both for point in side], dtype=np.float64)
+    if not len(points):
+        return None
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    scale = (SIDE / 2 - EDGE) / max(float(np.abs(points - middle).max()), 1e-9)  # the same of both components
+
+    def dots(rows: Sequence[Sequence[float]]) -> str:
+        """Lines of no length, whose round or square ends are the dots."""
+        places = SIDE / 2 + (np.array(rows, dtype=np.float64).reshape(-1, 2) - middle) * (scale, -scale)
+        return "".join(f"M{x:.1f},{y:.1f}h0" for x, y in places)
+
+    classes = [
+        ClassMap(name, dots(real), dots(synthetic), (len(real), len(synthetic)))
+        for name, (real, synthetic) in sides.items()
+    ]
+    real, synthetic = ([row for both in sides.values() for row in both[part]] for part in (0, 1))
     shown = classes[:CLASSES] if len(classes) > 1 else []
-    hidden = len(classes) - len(shown) if shown else 0
-    return FeatureMap(_dots(sides[0]), _dots(sides[1]), counts, shown, sum(found["explained"]), hidden)
-
-
-def _dots(points: Sequence[Sequence[float]]) -> str:
-    """Points within -1 and 1 as lines of no length, whose round or square ends are the dots."""
-    return "".join(f"M{_place(x)},{_place(-y)}h0" for x, y in points)
-
-
-def _place(value: float) -> str:
-    return f"{6 + (value + 1) / 2 * (SIDE - 12):.1f}".removesuffix(".0")
+    return FeatureMap(
+        dots(real),
+        dots(synthetic),
+        (len(real), len(synthetic)),
+        shown,
+        sum(found["explained"]),
+        len(classes) - len(shown) if shown else 0,
+    )

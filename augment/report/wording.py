@@ -64,7 +64,7 @@ def number(value: float | None) -> str:
 
 def two_decimals(value: float) -> str:
     """A figure of a fixed scale, such as a correlation."""
-    return f"{value:.2f}".replace("-", MINUS)
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)  # there is no -0.00
 
 
 def percent(share: float) -> str:
