@@ -74,18 +74,14 @@ def write_report(
         verdict=verdict,
         worth=worth_of(worth),
         **_bars(counts),
-        gates=judged(gates),
-        silent=wording.silent_gates(gates),
+        **_checks(gates, details),
         **_comparison(panels, details),
         **_origin(lineage, config, dataset),
+        **_rows(folder, schema, details, rejects_path, seed),
         examples=examples,
-        pairs=nearest_pairs(folder, schema, details, rejects_path),
-        surprises=surprises_of(details),
         latents=latents,
         schema=schema,
-        rejects=rejects_of(rejects_path, schema, seed),
         curve=training_curve(metrics_path),
-        seed=seed,
     )
     (report / "index.html").write_text(text, encoding="utf-8")
 
@@ -102,6 +98,19 @@ def _bars(counts: Counts) -> dict[str, Any]:
     """What the page says of the rows of each class; the longest bar is ``largest`` rows long."""
     largest = max([c["real"] + max(c["requested"], c["synthetic"]) for c in counts.values()] + [1])
     return {"counts": counts, "totals": _totals(counts), "largest": largest}
+
+
+def _checks(gates: Sequence[GateResult], details: Mapping[str, Any]) -> dict[str, Any]:
+    """The gates with a verdict and those without, and what the one on request kept to be drawn."""
+    return {"gates": judged(gates), "silent": wording.silent_gates(gates), "surprises": surprises_of(details)}
+
+
+def _rows(
+    folder: Path, schema: DatasetSchema, details: Mapping[str, Any], rejects: Path | None, seed: int
+) -> dict[str, Any]:
+    """The rows that are shown for a reason: the nearest pairs, and some of those that were rejected."""
+    pairs = nearest_pairs(folder, schema, details, rejects)
+    return {"pairs": pairs, "rejects": rejects_of(rejects, schema, seed), "seed": seed}
 
 
 def _origin(lineage: Mapping[str, Any], config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
