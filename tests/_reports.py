@@ -182,6 +182,44 @@ def audited(folder: Path, **details: Any) -> Path:
     return path
 
 
+def named(table: pa.Table, prefix: str) -> pa.Table:
+    return table.append_column("sample_id", pa.array([f"{prefix}-{number}" for number in range(table.num_rows)]))
+
+
+def pair(place: int, sample_id: str, distance: float, of_class: str = "1") -> dict[str, Any]:
+    return {"class": of_class, "sample_id": sample_id, "train_row": place, "distance": distance, "from_held_out": 2.5}
+
+
+DETAILS: dict[str, Any] = {
+    "copying": {"nearest_pairs": [pair(33, "syn-7", 0.125), pair(3, "syn-29", 3.0), pair(12345, "syn-gone", 4.0)]},
+    "marginals": {
+        "columns": [
+            {"name": "acidity", "distance": 0.4, "limit": 0.3, "low": 0, "high": 1, "real": [1], "synthetic": [1]},
+            {"name": "blur", "distance": 0.1, "limit": 0.7, "low": 0, "high": 2, "real": [1, 1], "synthetic": [2, 0]},
+        ]
+    },
+    "joint": {
+        "c2st": {"auc": 0.625, "limit": 0.8},
+        "pairs": [
+            {
+                "first": HOSTILE, "second": "acidity", "inside_classes": number == 0, "real": 0.5, "synthetic": -0.25,
+                "change": 0.75, "limit": 0.3,
+            }
+            for number in range(14)
+        ],
+    },
+    "coverage": {
+        "map": {
+            "explained": [0.5, 0.25],
+            "classes": {
+                "0": {"train": [[0.5, 0.5], [0.1, 0.2]], "held_out": [[-0.5, 0.0]], "synthetic": [[0.0, -0.25]]},
+                "1": {"train": [[0.2, 0.2]], "held_out": [], "synthetic": []},
+            },
+        }
+    },
+}  # fmt: skip
+
+
 def section_of(page: str, name: str) -> str:
     start = page.index(f'<section id="{name}">')
     return page[start : page.index("</section>", start)]
