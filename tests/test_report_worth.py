@@ -98,6 +98,7 @@ def test_a_harm_is_said_loudly_everywhere(version: Path) -> None:
     record = worth("harms", -0.05)
     text = page(version, record, gates=[gate("lineage", True), gate("worth", False, severity="warning")])
     verdict = text[text.index('<section class="verdict') : text.index('<dl class="figures">')]
+    assert '<h2 id="verdict">Blessed, but the synthetic rows harm</h2>' in verdict
     assert '<div class="worth-word bad">' in verdict
     assert "Synthetic rows harm" in verdict
     assert "Do not train with them." in verdict

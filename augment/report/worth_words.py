@@ -82,7 +82,7 @@ def equivalent_of(record: WorthRecord) -> Key | None:
     low, high = record.equivalent.get("low"), record.equivalent.get("high")
     if low is not None and high is not None:
         unit += f" (95\u202f%: {_whole(low)} to {_whole(high)})"
-    return Key("Worth as many real rows as", figure, unit)
+    return Key("Worth in real rows", figure, unit)
 
 
 def signed(value: float) -> str:
