@@ -79,7 +79,10 @@ def _worth(manifest: Manifest) -> str:
 def _worth_word(manifest: Manifest) -> str:
     if manifest.worth is None:
         return WORTH_NOT_MEASURED
-    word = said_of(WorthRecord.model_validate(manifest.worth)).word
+    record = WorthRecord.model_validate(manifest.worth)
+    if record.verdict is None:
+        return record.sentence
+    word = said_of(record).word
     return f"Tested on held-out real rows: **{word[0].lower()}{word[1:]}**, see [Worth](#worth)."
 
 
