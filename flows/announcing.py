@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _or_logged(what: str, publication: Publication) -> Iterator[None]:
 
 def facts(publication: Publication) -> dict[str, Any]:
     """What an event and the asset say: name, version, path and the hash of the manifest."""
-    manifest = Path(publication.path) / "MANIFEST.json"
+    manifest = _manifest(publication)
     return {
         "name": publication.dataset,
         "version": publication.version,
@@ -68,6 +69,10 @@ def facts(publication: Publication) -> dict[str, Any]:
         "verdict": publication.verdict,
         "rows": publication.rows,
     }
+
+
+def _manifest(publication: Publication) -> Path:
+    return Path(publication.path) / "MANIFEST.json"
 
 
 def resource(publication: Publication) -> dict[str, str]:
@@ -95,7 +100,10 @@ def _materialise(publication: Publication) -> None:
 def summary(publication: Publication, wanted: Mapping[str, int]) -> str:
     """What became of the run, as Markdown."""
     counts = {name: {"requested": wanted.get(name, 0), **rows} for name, rows in publication.rows.items()}
-    return summary_markdown(publication.dataset, publication.version, publication.gates, counts, publication.path)
+    found = json.loads(_manifest(publication).read_text()).get("worth")
+    return summary_markdown(
+        publication.dataset, publication.version, publication.gates, counts, publication.path, worth=found
+    )
 
 
 def gate_rows(publication: Publication) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from augment.checks._contract import Check, Evidence, Figures, Finding, Learned,
 from augment.checks._encoded import drawn_of, nets_of
 from augment.checks._real import RealRows
 from augment.schema import class_titles
+from augment.worth.feature_map import feature_map
 from augment.worth.fidelity import Diversity, Figure, mean_figure, measure_diversity
 
 GATE = "coverage"
@@ -87,6 +88,7 @@ class Coverage(Check):
                 "density": [density.value, density.floor],
                 "frechet": [found.frechet.value, found.frechet.floor],
                 "classes": {name: [figure.value, figure.floor] for name, figure in classes.items()},
+                "map": feature_map(side, drawn_of(evidence).rows, names),
             },
         )
 

@@ -207,6 +207,7 @@ class _Stage:
             audit_metrics_path=self.audit / "metrics.json",
             latents_path=self.model / LATENTS_FILE,
             rejects_path=self.folder / REJECTS,
+            worth=manifest.worth,
             config=self.context.config,
             seed=self.context.seed,
             dataset=self.name,

@@ -11,6 +11,9 @@ from augment._layout import CARD, CONFIGS, PARTS, PICTURE, REPORT, SPLITS, Part
 from augment._manifest import Manifest
 from augment.gates import WORTH_NOT_MEASURED, GateResult, judged, not_judged, plural
 from augment.operators import OPERATORS
+from augment.report.markdown import worth_markdown
+from augment.report.worth_words import said_of
+from augment.worth.record import WorthRecord
 
 REAL, SYNTHETIC, VALIDATION, TEST = PARTS
 
@@ -22,6 +25,7 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         f"# {manifest.dataset}",
         _summary(manifest),
         _usage(manifest),
+        _worth(manifest),
         _synthetic(manifest),
         _counts(manifest),
         _gates(manifest.gates),
@@ -29,7 +33,7 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         _limits(manifest),
         _lineage(manifest),
     ]
-    (folder / CARD).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    (folder / CARD).write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
 
 
 def part_rows(manifest: Manifest, part: Part) -> int:
@@ -63,14 +67,23 @@ def _summary(manifest: Manifest) -> str:
     }[manifest.verdict]
     return (
         f"{real:,} real and {synthetic:,} **synthetic** training rows, with {part_rows(manifest, VALIDATION):,} real "
-        f"rows for validation and {part_rows(manifest, TEST):,} for the test. {verdict} {_worth(manifest)}"
+        f"rows for validation and {part_rows(manifest, TEST):,} for the test. {verdict} {_worth_word(manifest)}"
     )
 
 
 def _worth(manifest: Manifest) -> str:
+    """Whether the synthetic rows help, and every arm that this rests on."""
+    return "" if manifest.worth is None else f"## Worth\n\n{worth_markdown(manifest.worth).rstrip()}"
+
+
+def _worth_word(manifest: Manifest) -> str:
     if manifest.worth is None:
         return WORTH_NOT_MEASURED
-    return f"Worth: {manifest.worth.get('sentence', json.dumps(manifest.worth, sort_keys=True))}"
+    record = WorthRecord.model_validate(manifest.worth)
+    if record.verdict is None:
+        return record.sentence
+    word = said_of(record).word
+    return f"Tested on held-out real rows: **{word[0].lower()}{word[1:]}**, see [Worth](#worth)."
 
 
 def _usage(manifest: Manifest) -> str:

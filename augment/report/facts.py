@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from augment.report.wording import number
@@ -28,6 +29,14 @@ def facts_of(lineage: Mapping[str, Any]) -> dict[str, list[Fact]]:
             group, name = (_title(key), " \u203a ".join(path[1:])) if nested else ("Run", _title(key))
             groups.setdefault(group, []).append(Fact(name.replace("_", " "), text, _is_code(text)))
     return groups
+
+
+def audit_details(path: Path | None) -> Mapping[str, Any]:
+    """What the gates of an audit kept for a report, by gate; nothing without its ``metrics.json``."""
+    if path is None or not path.is_file():
+        return {}
+    found: Mapping[str, Any] = json.loads(path.read_text()).get("details", {})
+    return found
 
 
 def run_file(config: Mapping[str, Any]) -> str:

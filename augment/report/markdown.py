@@ -1,12 +1,15 @@
-"""The verdict, the counts and the gates as Markdown, for run summaries and dataset cards."""
+"""The verdict, the worth, the counts and the gates as Markdown, for run summaries and dataset cards."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from augment.gates import GateResult, judged
-from augment.report.wording import GATE_ICONS, GATE_TITLES, gate_word, number, silent_gates, verdict_of
+from augment.report.wording import DASH, GATE_ICONS, GATE_TITLES, gate_word, number, silent_gates, verdict_of
+from augment.report.worth_words import METRICS, basis_of, by_role, interval_of, said_of, score_of, signed
+from augment.worth.record import WorthRecord
 
 
 def gate_table_markdown(gates: Sequence[GateResult]) -> str:
@@ -36,22 +39,49 @@ def counts_table_markdown(counts: Mapping[str, Mapping[str, int]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def worth_markdown(worth: Mapping[str, Any]) -> str:
+    """What a worth record, given as JSON values, says: the verdict, the arms best first, the unit that people buy."""
+    record = WorthRecord.model_validate(worth)
+    said = said_of(record)
+    loud = "\u26a0 " if said.tone == "bad" else ""
+    parts = [f"**{loud}{said.word}.** {escaped(said.text)}"]
+    if record.arms:
+        parts += [escaped(record.sentence), _arms(record), f"{escaped(basis_of(record))} Lifts are in points."]
+    parts += [escaped(text) for text in (record.equivalent.get("sentence"),) if text]
+    parts += ["\n".join(f"- {escaped(note)}" for note in record.notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _arms(record: WorthRecord) -> str:
+    lines = [f"| Trained with | {METRICS[record.metric].capitalize()} | Lift | 95 % interval |", "|---|--:|--:|--:|"]
+    for arms in by_role(record).values():
+        for arm in arms:
+            lift = signed(arm.lift.mean) if arm.lift else "reference"
+            name = escaped(arm.name)
+            name = f"**{name}**" if arm.name in (record.best_with, record.best_without) else name
+            interval = interval_of(arm.lift) if arm.lift else DASH
+            lines.append(f"| {name} | {100 * score_of(arm):.1f} | {lift} | {interval} |")
+    return "\n".join(lines)
+
+
 def summary_markdown(
     dataset: str,
     version: str | None,
     gates: Sequence[GateResult],
     counts: Mapping[str, Mapping[str, int]],
     path: str | None = None,
+    worth: Mapping[str, Any] | None = None,
 ) -> str:
     """The verdict with its reasons, the counts of each class and the gates.
 
-    ``counts`` are ``{class: {real, requested, synthetic}}``; ``path`` is where the data were published or set aside.
+    ``counts`` are ``{class: {real, requested, synthetic}}``; ``path`` is where the data were published or set aside;
+    ``worth`` is a worth record as JSON values, null where worth was not looked at.
     """
     verdict = verdict_of(gates, counts)
     title = f"## {escaped(dataset)}: {verdict.word.lower()}"
     parts = [title, f"**{verdict.headline}**"]
     parts += ["\n".join(f"- {escaped(sentence)}" for sentence in verdict.reasons + verdict.warnings)]
-    parts += [escaped(verdict.worth)]
+    parts += [escaped(verdict.worth) if worth is None else worth_markdown(worth).rstrip()]
     places = [f"version {_code(version)}" if version else "", f"in {_code(path)}" if path else ""]
     parts += [" ".join(place for place in places if place).capitalize()]
     parts += ["### Rows of each class", counts_table_markdown(counts).rstrip()]

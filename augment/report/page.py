@@ -1,4 +1,4 @@
-"""One self-contained page about a version: verdict, counts, gates, pictures or distributions, rejects, lineage."""
+"""One self-contained page about a version: the verdict first, then the rows themselves, then what was measured."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from augment.gates import GateResult, judged, plural
 from augment.report import wording
 from augment.report.charts import training_curve
 from augment.report.drawings import Drawing, Figure, Panel, Poster, drawings_of
-from augment.report.facts import facts_of, run_file
+from augment.report.facts import audit_details, facts_of, run_file
 from augment.report.poster import Heading, chart_poster
 from augment.report.rejects import rejects_of
+from augment.report.rows import RowTable, nearest_pairs, random_rows
 from augment.report.sampling import sample_sides
+from augment.report.structure import associations_of, gauges_of, map_of, measures_of
 from augment.report.surprises import chance, surprises_of
 from augment.report.traversals import Latents, latents_of
+from augment.report.worth import worth_of
+from augment.report.worth_words import METRICS, signed
 from augment.schema import DatasetSchema, class_name
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 TABLE_VALUES = 4_000_000  # rows x columns held at once, so that very wide tables do not fill the memory
 PANELS_SHOWN = 60
 Counts = Mapping[str, Mapping[str, int]]
+Panels = Mapping[Drawing, Sequence[Panel]]
 
 
 def write_report(
@@ -40,6 +45,7 @@ def write_report(
     rejects_path: Path | None,
     audit_metrics_path: Path | None = None,
     latents_path: Path | None = None,
+    worth: Mapping[str, Any] | None = None,
     config: Mapping[str, Any],
     seed: int,
     dataset: str,
@@ -48,35 +54,34 @@ def write_report(
     """Write ``report/index.html``, ``report/samples.png`` and ``report/metrics.json`` of a staged version.
 
     ``folder`` holds ``data/real/train-*.parquet``, ``data/synthetic/train-*.parquet`` and ``eval/*.parquet``;
-    ``counts`` are ``{class: {real, requested, synthetic}}``; the paths are those of the model's and the audit's files.
+    ``counts`` are ``{class: {real, requested, synthetic}}``; the paths are those of the model's and the audit's files;
+    ``worth`` is a worth record as JSON values, null where worth was not looked at.
     The same arguments and data give the same bytes, in memory bounded by the rows drawn.
     """
     counts = _every_class(schema, counts)
-    panels = _panels(folder, schema, seed)
+    panels, examples = _panels(folder, schema, seed)
     verdict = wording.verdict_of(gates, counts)
     report = folder / "report"
     report.mkdir(parents=True, exist_ok=True)
     latents = latents_of(latents_path, schema)
     (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed, latents), indent=1) + "\n")
-    subtitle = _subtitle(verdict, counts, panels, seed)
-    (report / "samples.png").write_bytes(_poster(panels, Heading(f"{dataset}: real and synthetic", subtitle)))
+    heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
+    (report / "samples.png").write_bytes(_poster(panels, heading))
+    details = audit_details(audit_metrics_path)
     text = _template("page.html.j2").render(
         dataset=dataset,
         version=version,
         verdict=verdict,
+        worth=worth_of(worth),
         **_bars(counts),
-        gates=judged(gates),
-        silent=wording.silent_gates(gates),
-        **_comparison(panels),
-        surprises=surprises_of(audit_metrics_path),
+        **_checks(gates, details),
+        **_comparison(panels, details),
+        **_origin(lineage, config, dataset),
+        **_rows(folder, schema, details, rejects_path, seed),
+        examples=examples,
         latents=latents,
         schema=schema,
-        rejects=rejects_of(rejects_path, schema, seed),
         curve=training_curve(metrics_path),
-        lineage=facts_of(lineage),
-        run_file=run_file(config),
-        seed=seed,
-        location=f"{config.get('store', './store')}/datasets/{dataset}",
     )
     (report / "index.html").write_text(text, encoding="utf-8")
 
@@ -95,39 +100,66 @@ def _bars(counts: Counts) -> dict[str, Any]:
     return {"counts": counts, "totals": _totals(counts), "largest": largest}
 
 
+def _checks(gates: Sequence[GateResult], details: Mapping[str, Any]) -> dict[str, Any]:
+    """The gates with a verdict and those without, and what the one on request kept to be drawn."""
+    return {"gates": judged(gates), "silent": wording.silent_gates(gates), "surprises": surprises_of(details)}
+
+
+def _rows(
+    folder: Path, schema: DatasetSchema, details: Mapping[str, Any], rejects: Path | None, seed: int
+) -> dict[str, Any]:
+    """The rows that are shown for a reason: the nearest pairs, and some of those that were rejected."""
+    pairs = nearest_pairs(folder, schema, details, rejects)
+    return {"pairs": pairs, "rejects": rejects_of(rejects, schema, seed), "seed": seed}
+
+
+def _origin(lineage: Mapping[str, Any], config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Where the version comes from, how it is made again, and where it lies."""
+    location = f"{config.get('store', './store')}/datasets/{dataset}"
+    return {"lineage": facts_of(lineage), "run_file": run_file(config), "location": location}
+
+
 def _totals(counts: Counts) -> dict[str, int]:
     return {key: sum(c[key] for c in counts.values()) for key in ("real", "requested", "synthetic")}
 
 
-def _panels(folder: Path, schema: DatasetSchema, seed: int) -> dict[Drawing, list[Panel]]:
-    """The panels of all columns that are drawn, by drawing, most different columns first."""
+def _panels(folder: Path, schema: DatasetSchema, seed: int) -> tuple[Panels, RowTable | None]:
+    """The panels of all columns that are drawn, by drawing, and some rows of the columns that have no grid."""
     drawings = drawings_of(schema.features)
     if not drawings:
-        return {}
+        return {}, None
     rows = min(*(drawing.rows for drawing in drawings.values()), TABLE_VALUES // len(drawings))
     samples = sample_sides(folder, schema, list(drawings), rows, seed)
     shown = [c for c in schema.features if c.name in drawings]
     order = list(KINDS)  # the first kind that a dataset has makes the poster
     ordered = dict.fromkeys(drawings[c.name] for c in sorted(shown, key=lambda c: order.index(c.kind)))
-    return {drawing: [drawing.panel(c, samples) for c in shown if drawings[c.name] == drawing] for drawing in ordered}
+    panels = {drawing: [drawing.panel(c, samples) for c in shown if drawings[c.name] == drawing] for drawing in ordered}
+    gridded = {panel.title for panel in _grids(panels)}
+    return panels, random_rows(samples, [c for c in shown if c.name not in gridded], drawings)
 
 
-def _shown(panels: Mapping[Drawing, Sequence[Panel]]) -> list[list[Panel]]:
-    """The panels of each section of the page, most different first."""
-    sections: dict[str, list[Panel]] = {}
-    for panel in (panel for drawn in panels.values() for panel in drawn):
-        sections.setdefault(panel.section, []).append(panel)
-    return [sorted(section, key=_difference)[:PANELS_SHOWN] for section in sections.values()]
+def _grids(panels: Panels) -> list[Panel]:
+    """The panels that show values themselves, and not only what is measured of them."""
+    return [panel for drawn in panels.values() for panel in drawn if panel.section == "pictures"]
 
 
-def _comparison(panels: Mapping[Drawing, Sequence[Panel]]) -> dict[str, Any]:
-    """What the page says of the columns: the panels drawn, how many are not, and all that was measured."""
-    drawn = _shown(panels)
-    hidden = sum(map(len, panels.values())) - sum(map(len, drawn))
-    return {"drawn": drawn, "hidden": hidden, "measured": _measured(panels)}
+def _comparison(panels: Panels, details: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says of the columns: grids of values, figures drawn and measured, what the gates kept of them."""
+    measured = _measured(panels)
+    known = {figure.title for _, figure in measured}
+    return {
+        "grids": _grids(panels),
+        "charts": measured[:PANELS_SHOWN],
+        "hidden": len(measured[PANELS_SHOWN:]),
+        "measured": measured,
+        "gauges": gauges_of(details),
+        "measures": measures_of(details, known),
+        "associations": associations_of(details),
+        "map": map_of(details),
+    }
 
 
-def _poster(panels: Mapping[Drawing, Sequence[Panel]], heading: Heading) -> bytes:
+def _poster(panels: Panels, heading: Heading) -> bytes:
     """The poster of the first drawing that has panels, with those of all drawings that make the same poster."""
     make: Poster = next((drawing.poster for drawing in panels), chart_poster)
     fitting = [panel for drawing, drawn in panels.items() if drawing.poster is make for panel in drawn]
@@ -139,7 +171,7 @@ def _difference(panel: Panel) -> float:
     return -max(figure.distance.value or 0.0 for figure in panel.figures)
 
 
-def _measured(panels: Mapping[Drawing, Sequence[Panel]]) -> list[tuple[str, Figure]]:
+def _measured(panels: Panels) -> list[tuple[str, Figure]]:
     """Every measured figure with its name, most different first."""
     figures = [
         (panel.title if figure.title == panel.title else f"{panel.title}: {figure.title}", figure)
@@ -150,9 +182,7 @@ def _measured(panels: Mapping[Drawing, Sequence[Panel]]) -> list[tuple[str, Figu
     return sorted(figures, key=lambda named: -(named[1].distance.value or 0.0))
 
 
-def _metrics(
-    panels: Mapping[Drawing, Sequence[Panel]], counts: Counts, seed: int, latents: Latents | None
-) -> dict[str, Any]:
+def _metrics(panels: Panels, counts: Counts, seed: int, latents: Latents | None) -> dict[str, Any]:
     """The figures that the page shows, as they are written to ``metrics.json``."""
     columns = [
         {
@@ -172,7 +202,7 @@ def _metrics(
     return figures if latents is None else {**figures, "latents": latents.record.model_dump()}
 
 
-def _subtitle(verdict: wording.Verdict, counts: Counts, panels: Mapping[Drawing, Sequence[Panel]], seed: int) -> str:
+def _subtitle(verdict: wording.Verdict, counts: Counts, panels: Panels, seed: int) -> str:
     totals = _totals(counts)
     text = f"{plural(totals['real'], 'real row')}, {totals['synthetic']:,} synthetic \u00b7 {verdict.word}"
     drawn = sum(map(len, panels.values()))
@@ -192,9 +222,10 @@ def _template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=wording.number, percent=wording.percent, chance=chance, plural=plural, pystring=json.dumps
+        number=wording.number, percent=wording.percent, chance=chance, plural=plural, pystring=json.dumps, signed=signed
     )
+    environment.filters["two"] = wording.two_decimals
     environment.globals.update(
-        gate_word=wording.gate_word, gate_icons=wording.GATE_ICONS, gate_titles=wording.GATE_TITLES
+        metrics=METRICS, gate_word=wording.gate_word, gate_icons=wording.GATE_ICONS, gate_titles=wording.GATE_TITLES
     )
     return environment.get_template(name)

@@ -78,7 +78,7 @@ def sample_rows(
         kept = _smallest_of_each(codes, keys, per_value)
         rows, keys, codes = rows[kept], keys[kept], codes[kept]
         first += len(positions)
-    table = _take(paths, [c for c in columns if paths and c in pq.read_schema(paths[0]).names], rows)
+    table = take_rows(paths, [c for c in columns if paths and c in pq.read_schema(paths[0]).names], rows)
     order = np.argsort(keys, kind="stable")
     chosen = np.array([*names, ""], dtype=np.str_)[codes[order]]
     return Sample(table.take(pa.array(order)), chosen), {
@@ -144,7 +144,7 @@ def _smallest_of_each(codes: NDArray[np.int64], keys: NDArray[np.float64], limit
     return np.sort(order[rank < limit])
 
 
-def _take(paths: Sequence[Path], columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+def take_rows(paths: Sequence[Path], columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
     """The rows with these ascending positions, counted over all files; row groups without any are not read."""
     taken: list[pa.Table] = []
     first = 0
@@ -160,6 +160,20 @@ def _take(paths: Sequence[Path], columns: Sequence[str], rows: NDArray[np.int64]
         return pa.concat_tables(taken, promote_options="permissive")
     schema = pa.schema([pq.read_schema(paths[0]).field(c) for c in columns]) if paths else pa.schema([])
     return schema.empty_table()
+
+
+def places_of(paths: Sequence[Path], column: str, wanted: Sequence[str]) -> dict[str, int]:
+    """Where the rows are, counted over all files, whose texts in ``column`` are wanted; only that column is read."""
+    found: dict[str, int] = {}
+    first = 0
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS * 16, columns=[column]):
+                places = pc.index_in(batch.column(0), value_set=pa.array(wanted, batch.column(0).type))
+                here = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
+                found |= {batch.column(0)[int(row)].as_py(): first + int(row) for row in here}
+                first += batch.num_rows
+    return found
 
 
 def _take_from_group(

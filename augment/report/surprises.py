@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,11 +98,9 @@ def chance(p: float) -> str:
     return ">0.999" if p > 0.999 else f"{p:.3f}"
 
 
-def surprises_of(audit_metrics: Path | None) -> Surprises | None:
-    """What the ``metrics.json`` of an audit says of the posterior predictive check; null where it was not made."""
-    if audit_metrics is None or not audit_metrics.is_file():
-        return None
-    details: Mapping[str, Any] | None = json.loads(audit_metrics.read_text()).get("details", {}).get(KIND)
+def surprises_of(audit: Mapping[str, Any]) -> Surprises | None:
+    """What the details of an audit say of the posterior predictive check; null where it was not made."""
+    details: Mapping[str, Any] | None = audit.get(KIND)
     if details is None:
         return None
     found = tuple(_surprise(pair, details["alpha"]) for pair in details["most_surprising"][:LISTED])

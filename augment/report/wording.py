@@ -62,6 +62,11 @@ def number(value: float | None) -> str:
     return text.replace("-", MINUS)
 
 
+def two_decimals(value: float) -> str:
+    """A figure of a fixed scale, such as a correlation."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)  # there is no -0.00
+
+
 def percent(share: float) -> str:
     """A share as a percentage; never 0 % or 100 % for what is not."""
     if 0 < share < 0.001:
