@@ -40,17 +40,8 @@ from augment.validation._judging import Yardstick, judge_table, rejects_schema
 from augment.worth.encoders import learn_encoders, load_encoders
 
 _MODULES = (
-    "augment.checks._associations",
-    "augment.checks._class_numbers",
-    "augment.checks._contract",
-    "augment.checks._encoded",
-    "augment.checks._discrepancies",
-    "augment.checks._distances",
-    "augment.checks._hashes",
-    "augment.checks._real",
-    "augment.checks._repeats",
-    "augment.checks._sides",
-    "augment.checks._telling_apart",
+    "augment.checks",
+    "augment.codec",
     "augment.columns",
     "augment._features",
     "augment.gates",
@@ -58,7 +49,6 @@ _MODULES = (
     "augment._images",
     "augment.validation",
     "augment.worth",
-    "augment.codec",
 )
 
 
