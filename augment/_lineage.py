@@ -84,6 +84,7 @@ def describe_lineage(
         "train": trained.get("train"),
         "parameters": trained.get("parameters"),
         "device": trained.get("device"),
+        **({"selection": selected} if (selected := _selection(used, store)) is not None else {}),
         "operator": next((record["operator"] for record in shards if "operator" in record), None),
         "drawn_on": sorted({record["device"] for record in shards if "device" in record}),
         "weights_sha256": weights,
@@ -94,6 +95,13 @@ def describe_lineage(
         "packages": package_versions(),
         "trained_with": trained.get("packages", {}),
     }
+
+
+def _selection(used: Sequence[ArtifactRef], store: Store) -> dict[str, Any] | None:
+    """How rows were selected, which the audit says; null where they were not."""
+    audits = [path for ref in used if (path := store.path(ref) / "metrics.json").exists()]
+    found = (json.loads(path.read_text()).get("selection") for path in audits)
+    return next((said for said in found if said is not None), None)
 
 
 def _shard_record(ref: ArtifactRef, store: Store) -> dict[str, Any]:

@@ -89,6 +89,44 @@ class TrainSection(Section):
     compile: bool = Field(False, description="Compile the losses with torch.compile.")
 
 
+class SelectSection(Section):
+    """Which of the drawn rows that the gates accept are kept. Limits are what real validation rows score.
+
+    Each share is of validation rows, class by class: as many of them would not be selected either.
+    """
+
+    label_confidence: Fraction | None = Field(
+        None,
+        description="Leave out rows that a classifier of real rows believes their label less than all but this share "
+        "of validation rows; null: not asked.",
+    )
+    nearest_ratio: Fraction | None = Field(
+        None,
+        description="Leave out rows that lie nearer to training rows, beside validation rows, than all but this share "
+        "of validation rows do: near copies; null: not asked.",
+    )
+    density: Fraction | None = Field(
+        None,
+        description="Leave out rows that lie in fewer neighbourhoods of real rows of their class than all but this "
+        "share of validation rows: odd ones; null: not asked.",
+    )
+    compare: bool = Field(
+        False, description="Measure the worth of unselected, selected and as many random rows of the first round too."
+    )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each criterion that is asked for."""
+        named = {name: getattr(self, name) for name in ("label_confidence", "nearest_ratio", "density")}
+        return {name: share for name, share in named.items() if share is not None}
+
+    @model_validator(mode="after")
+    def _compares_something(self) -> SelectSection:
+        if self.compare and not self.shares:
+            raise ValueError("compare has nothing to compare; give label_confidence, nearest_ratio or density")
+        return self
+
+
 class GenerateSection(Section):
     """How synthetic rows are drawn; changing it does not train again."""
 
@@ -104,6 +142,9 @@ class GenerateSection(Section):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     shard_rows: int | None = Field(None, ge=1, le=10**7, description="Rows in a shard; null: as many as 64 MiB hold.")
     rounds: int = Field(3, ge=0, le=100, description="How often rejected rows are drawn again.")
+    select: SelectSection = Field(
+        default_factory=SelectSection, description="Which drawn rows are kept; without criteria, all that gates accept."
+    )
 
 
 class BalancePlan(Section):

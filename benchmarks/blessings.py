@@ -54,7 +54,7 @@ def audited(config: RunConfig, seconds: dict[str, float]) -> Publication:
     model = train(real, config.model, config.train, config.seed, store)
     seconds["train"] = time.process_time() - began
     began = time.process_time()
-    reference = make_reference(real, checks, config.seed, store)
+    reference = make_reference(real, checks, config.seed, store, shares=config.generate.select.shares)
     wanted = rows_to_draw(config.plan, real, store)
     shards: list[ArtifactRef] = []
     judged: list[ArtifactRef] = []
@@ -62,7 +62,7 @@ def audited(config: RunConfig, seconds: dict[str, float]) -> Publication:
         requests = round_requests(config.generate, model, wanted, judged, number, store)
         for request in requests:
             shards.append(generate_shard(model, real, config.generate, request, config.seed, store))
-            judged.append(judge_shard(shards[-1], reference, real, checks, store, list(judged)))
+            judged.append(judge_shard(shards[-1], reference, real, checks, store, list(judged), wanted=wanted))
         if not requests:
             break
     audit = conclude(real, reference, model, wanted, shards, judged, checks, store)

@@ -62,7 +62,7 @@ def draw(
         requests = round_requests(config.generate, model, wanted, judged, number, Store.open(config.store))
         for shard in placement.generate(config, real, model, requests):
             shards.append(run.keep(shard))
-            judged.append(run.keep(tasks.judge_shard(config, real, reference, shard, list(judged))))
+            judged.append(run.keep(tasks.judge_shard(config, real, reference, shard, list(judged), wanted)))
         if not requests:
             break
     return shards, judged

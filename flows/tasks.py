@@ -85,10 +85,10 @@ def learn_encoders(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
 
 
 def need_encoders(config: RunConfig) -> bool:
-    """Whether a check of the run looks at rows through nets."""
-    from augment.validation import active_checks
+    """Whether a check of the run, or its selection, looks at rows through nets."""
+    from augment.validation import active_checks, needs_encoders
 
-    return any(check.needs_encoders for check in active_checks(config.checks))
+    return needs_encoders(active_checks(config.checks), config.generate.select.shares)
 
 
 @stage(name="reference")
@@ -96,8 +96,8 @@ def make_reference(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
     """What the checks must know of the real rows."""
     from augment.validation import active_checks, make_reference
 
-    checks = active_checks(config.checks)
-    return make_reference(real, checks, config.seed, Store.open(config.store), RunProgress())
+    checks, store = active_checks(config.checks), Store.open(config.store)
+    return make_reference(real, checks, config.seed, store, RunProgress(), config.generate.select.shares)
 
 
 @stage(name="generate", run_name="generate-{request.round}-{request.shard}")
@@ -110,13 +110,18 @@ def generate_shard(config: RunConfig, real: ArtifactRef, model: ArtifactRef, req
 
 @stage(name="judge")
 def judge_shard(
-    config: RunConfig, real: ArtifactRef, reference: ArtifactRef, shard: ArtifactRef, earlier: list[ArtifactRef]
+    config: RunConfig,
+    real: ArtifactRef,
+    reference: ArtifactRef,
+    shard: ArtifactRef,
+    earlier: list[ArtifactRef],
+    wanted: dict[str, int],
 ) -> ArtifactRef:
     """Which rows of a shard are accepted, and why the others are not; ``earlier`` are the judgements before it."""
     from augment.validation import active_checks, judge_shard
 
-    checks = active_checks(config.checks)
-    return judge_shard(shard, reference, real, checks, Store.open(config.store), earlier, RunProgress())
+    checks, store = active_checks(config.checks), Store.open(config.store)
+    return judge_shard(shard, reference, real, checks, store, earlier, RunProgress(), wanted)
 
 
 @stage(name="conclude")
@@ -178,7 +183,8 @@ def measure_arms(
     """What classifiers with and without synthetic rows predict, at one seed."""
     from augment.worth.lift import Rows, measure_arms
 
-    rows, equal_mass = Rows(real, shards, judged), isinstance(config.plan, BalancePlan)
+    rows = Rows(real, shards, judged, config.generate.select.compare)
+    equal_mass = isinstance(config.plan, BalancePlan)
     store = Store.open(config.store)
     return measure_arms(rows, search, equal_mass, number, config.seed, store, RunProgress())
 

@@ -94,7 +94,7 @@ class Run:
         store = Store.open(config.store)
         real = ingest(config.source, config.split, config.seed, store)
         wanted, checks = rows_to_draw(config.plan, real, store), quick(active_checks(config.checks))
-        reference = make_reference(real, checks, config.seed, store)
+        reference = make_reference(real, checks, config.seed, store, shares=config.generate.select.shares)
         model = maker(config).prepare(real, store)
         if after_taking is not None:
             after_taking()
@@ -103,7 +103,7 @@ class Run:
         for number in range(config.generate.rounds + 1):
             for request in round_requests(config.generate, model, wanted, list(judged), number, store):
                 shards.append(maker(config).shard(model, real, request, store))
-                judged.append(judge_shard(shards[-1], reference, real, checks, store, list(judged)))
+                judged.append(judge_shard(shards[-1], reference, real, checks, store, list(judged), wanted=wanted))
         audit = conclude(real, reference, model, wanted, shards, judged, checks, store)
         return cls(config, store, real, reference, model, wanted, shards, judged, audit)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from augment import generation
 from augment._hashing import content_hashes
 from augment._shards import ShardWriter, shard_schema
-from augment.config import GenerateSection, TrainSection
+from augment.config import GenerateSection, SelectSection, TrainSection
 from augment.errors import InputError, StoreError, TrainingError
 from augment.generation import (
     ShardRequest,
@@ -184,7 +184,8 @@ def test_the_key_of_a_shard_follows_what_decides_its_rows(
         shard_key(model, real, SECTION, shard_requests(WANTED, 1, 25)[0], 7, store),
     }
     assert len(keys) == 6
-    unrelated = GenerateSection(batch_size=16, rounds=9, shard_rows=25, device="cuda:3")
+    select = SelectSection(density=0.1)
+    unrelated = GenerateSection(batch_size=16, rounds=9, shard_rows=25, device="cuda:3", select=select)
     assert shard_key(model, real, unrelated, one, 7, store) in keys
     monkeypatch.setattr(generation, "TORCH", "1.0.0")
     assert shard_key(model, real, SECTION, one, 7, store) not in keys

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from scipy.stats import kstest
 from sklearn.datasets import load_wine
 
-from augment.checks._class_numbers import _add_by_class, first_drawn
+from augment.checks._class_numbers import _add_by_class, numbers_of_set
 from augment.checks._contract import Evidence, ShardRecord
 from augment.checks._discrepancies import STATISTICS, Discrepancies, compare, corrected
 from augment.checks.posterior_predictive import PosteriorPredictive
@@ -253,18 +253,18 @@ def test_a_shard_whose_classes_are_full_is_not_read(tmp_path: Path) -> None:
         real_path=absent,
         model_path=absent,
         shards=[record.shard] * 2,
-        shard_paths=[],
+        shard_paths=[absent, absent],
         judged_paths=[tmp_path, absent],
         records=[record, record],
         wanted={"apple": 18, "pear": 6},
     )
-    found = first_drawn(evidence, "gate", ["feature.size"], {}, 3)
+    found = numbers_of_set(evidence, "gate", ["feature.size"], {}, 3)
     assert {name: kept[:, 0].tolist() for name, kept in found.classes.items()} == {
         "apple": [0, 1, 2],
         "pear": [9, 10, 11],
     }
     with pytest.raises(FileNotFoundError):
-        first_drawn(evidence, "gate", ["feature.size"], {}, 4)
+        numbers_of_set(evidence, "gate", ["feature.size"], {}, 4)
 
 
 def test_a_class_of_few_rows_is_left_out_and_nothing_is_judged_without_any(tables: Trial) -> None:

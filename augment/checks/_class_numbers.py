@@ -83,8 +83,8 @@ def few_numbers(real: RealRows, part: Part, limit: int, categories: Categories) 
     return Numbers(names, {name: np.concatenate(found) for name, found in sorted(parts.items())})
 
 
-def first_drawn(evidence: Evidence, gate: str, names: Sequence[str], categories: Categories, limit: int) -> Numbers:
-    """The numbers of the first ``limit`` synthetic rows of each class as first drawn.
+def numbers_of_set(evidence: Evidence, gate: str, names: Sequence[str], categories: Categories, limit: int) -> Numbers:
+    """The numbers of the first ``limit`` synthetic rows of each class of the set: see :attr:`Evidence.of_set`.
 
     The first rows stand for all of them, since the order in which rows are drawn says nothing about them. Those of an
     operator without parents are independent draws; one with parents takes its exemplars in turn, in an order that is
@@ -94,10 +94,10 @@ def first_drawn(evidence: Evidence, gate: str, names: Sequence[str], categories:
     features = [name for name in names if name.startswith(FEATURE)]
     columns = ["label", *features, *(f"{gate}.{name}" for name in categories)]
     parts: dict[str, list[Floats]] = {}
-    for path, record in zip(evidence.judged_paths, evidence.records, strict=True):
-        if record.round > 0 or _are_full(parts, record.drawn, limit):
+    for _, path, record in evidence.of_set:
+        if _are_full(parts, record.drawn, limit):
             continue
-        for batch in _batches(path / "features.parquet", columns):
+        for batch in _batches_of_set(evidence, path / "features.parquet", columns):
             found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in features}
             codes = {name: batch.column(f"{gate}.{name}").to_numpy() for name in categories}
             labels = np.array(batch.column("label").to_pylist(), dtype=object)
@@ -111,9 +111,13 @@ def _are_full(parts: Mapping[str, Sequence[Floats]], classes: Iterable[str], lim
     return all(sum(map(len, parts.get(name, ()))) >= limit for name in classes)
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches_of_set(evidence: Evidence, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(BATCH_ROWS, columns=columns)
+        if not evidence.choices:
+            yield from file.iter_batches(BATCH_ROWS, columns=columns)
+            return
+        for batch in file.iter_batches(BATCH_ROWS, columns=[*columns, "accepted"]):
+            yield batch.filter(batch.column("accepted"))
 
 
 def _add_by_class(

@@ -154,6 +154,19 @@ class ShardRecord(BaseModel):
     judged: list[Judged]
 
 
+class Choice(BaseModel):
+    """How many rows of a shard were asked for what selects rows, and how many of them were selected, by class name.
+
+    ``left_out`` are the others by criterion. Rows that a gate rejects are not asked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asked: dict[str, int]
+    selected: dict[str, int]
+    left_out: dict[str, int]
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Everything there is when the checks conclude: where the artifacts are, and what was found in each shard."""
@@ -171,6 +184,21 @@ class Evidence:
     encoders: Encoders | None = None  # where a check needs them
     drawn_rows: DrawnRows | None = None  # some rows as the encoders see them, where a check needs these
     altered: Sequence[str] = ()  # files of given rows that are no longer what was read
+    choices: Sequence[Choice] = ()  # one a shard, where the rows that gates accept are selected
+
+    @property
+    def of_set(self) -> list[tuple[Path, Path, ShardRecord]]:
+        """Shards, their judgements and records in which gates of the set look for rows, malformed ones left out.
+
+        These stand for what will be published: rows as first drawn, which differ from it by few, or all rounds where
+        rows are selected, since that changes what the set is like; see :meth:`in_set`.
+        """
+        shards = zip(self.shard_paths, self.judged_paths, self.records, strict=True)
+        return [found for found in shards if not found[2].malformed and (self.choices or found[2].round == 0)]
+
+    def in_set(self, accepted: Flags) -> Flags:
+        """Which rows of such a shard gates of the set look at, given those that will be published."""
+        return accepted if self.choices else np.ones(len(accepted), dtype=bool)
 
     @property
     def first_round(self) -> list[ShardRecord]:

@@ -1,4 +1,4 @@
-"""Synthetic rows as the nets see them: those of one shard, or some of each class as first drawn."""
+"""Synthetic rows as the nets see them: those of one shard, or some of each class of the set."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class DrawnRows(NamedTuple):
-    """Rows as first drawn: encoded ``rows`` and ``positions`` ``(N, size)``, with what is known of each, in one order.
+    """Rows of the set: encoded ``rows`` and ``positions`` ``(N, size)``, with what is known of each, in one order.
 
-    ``parents`` says which rows name real ones that they were drawn from; ``accepted`` which will be published.
+    They are as first drawn, or those that will be published where rows are selected. ``parents`` says which rows name
+    real ones that they were drawn from; ``accepted`` which will be published.
     """
 
     rows: Batch
@@ -41,7 +42,7 @@ def nets_of(evidence: Evidence | Shard | RealRows) -> Encoders:
 
 
 def drawn_of(evidence: Evidence) -> DrawnRows:
-    """The rows of :func:`first_drawn_rows`, which are read once for all checks."""
+    """The rows of :func:`rows_of_set`, which are read once for all checks."""
     assert evidence.drawn_rows is not None
     return evidence.drawn_rows
 
@@ -52,8 +53,8 @@ def encoded_shard(shard: Shard) -> tuple[Flags, Batch]:
     return sound, nets_of(shard).encode(shard.table.filter(pa.array(sound)))
 
 
-def first_drawn_rows(evidence: Evidence) -> DrawnRows:
-    """The first rows without faults of each class as first drawn, at most 2,000 of a class and 40,000 in all.
+def rows_of_set(evidence: Evidence) -> DrawnRows:
+    """The first rows without faults of each class of the set, at most 2,000 of a class and 40,000 in all.
 
     The order in which rows are drawn says nothing about them, so the first stand for all.
     """
@@ -64,9 +65,10 @@ def first_drawn_rows(evidence: Evidence) -> DrawnRows:
     parts, positions = [encoders.encode(empty)], [encoders.positions(empty)]
     ids: list[str] = []
     parents, accepted = [np.zeros(0, dtype=bool)], [np.zeros(0, dtype=bool)]
-    for rows, said in _first_round(evidence):
+    for rows, said in _batches_of_set(evidence):
         names = np.array(said["label"].to_pylist(), dtype=object)
-        kept = np.array(said["sound"].to_numpy(zero_copy_only=False))
+        published = said["accepted"].to_numpy(zero_copy_only=False)
+        kept = said["sound"].to_numpy(zero_copy_only=False) & evidence.in_set(published)
         for name in np.unique(names):
             here = np.flatnonzero((names == name) & kept)
             kept[here[max(0, limit - taken[name]) :]] = False
@@ -76,7 +78,7 @@ def first_drawn_rows(evidence: Evidence) -> DrawnRows:
         positions.append(encoders.positions(some) if encoders.codec.draws else parts[-1].x.flatten(1))
         ids += some["sample_id"].to_pylist()
         parents.append(some["parent_ids"].is_valid().to_numpy(zero_copy_only=False))
-        accepted.append(said["accepted"].to_numpy(zero_copy_only=False)[kept])
+        accepted.append(published[kept])
     return DrawnRows(
         Batch(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])),
         torch.cat(positions),
@@ -86,11 +88,9 @@ def first_drawn_rows(evidence: Evidence) -> DrawnRows:
     )
 
 
-def _first_round(evidence: Evidence) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """The rows of each shard of round 0 and what the judge said of them, a batch at a time."""
+def _batches_of_set(evidence: Evidence) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """The rows of each shard of the set and what the judge said of them, a batch at a time."""
     columns = ["label", "sound", "accepted"]
-    for shard, judged, record in zip(evidence.shard_paths, evidence.judged_paths, evidence.records, strict=True):
-        if record.round > 0 or record.malformed:
-            continue
+    for shard, judged, _ in evidence.of_set:
         with pq.ParquetFile(shard / "shard.parquet") as rows, pq.ParquetFile(judged / "features.parquet") as said:
             yield from zip(rows.iter_batches(BATCH_ROWS), said.iter_batches(BATCH_ROWS, columns=columns), strict=True)

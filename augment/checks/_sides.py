@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from augment._features import feature_name, resolutions
 from augment._seeding import numpy_generator
-from augment.checks._class_numbers import FEATURE, Numbers, by_class, few_numbers, first_drawn, frequent_categories
+from augment.checks._class_numbers import FEATURE, Numbers, by_class, few_numbers, frequent_categories, numbers_of_set
 from augment.checks._contract import Evidence, Figures, Flags, Learned
 from augment.checks._discrepancies import Floats
 from augment.checks._real import SEEN, RealRows
@@ -124,11 +124,11 @@ def learn_sides(real: RealRows, folder: Path) -> Figures:
 
 
 def sides_of(evidence: Evidence, learned: Learned, gate: str) -> Sides:
-    """The real rows that were kept beside the first synthetic rows of each class, as first drawn."""
+    """The real rows that were kept beside the first synthetic rows of each class of the set."""
     figures = learned.figures
     real = Numbers(figures["names"], by_class(learned.array("numbers"), figures["rows"]))
     limit = len(SEEN) * figures["limit"]
-    synthetic = first_drawn(evidence, gate, figures["names"], figures["categories"], limit)
+    synthetic = numbers_of_set(evidence, gate, figures["names"], figures["categories"], limit)
     return side_by_side(real, synthetic, _columns(figures))
 
 

@@ -63,7 +63,16 @@ class ClassPlan(Check):
         if all(evidence.accepted.get(name, 0) == rows for name, rows in evidence.wanted.items()):
             total = sum(evidence.wanted.values())
             return f"All {plural(total, 'synthetic row')} of the plan were delivered."
-        return (
-            f"Class '{worst}' got {delivered:,} of {plural(wanted, 'row')}, the smallest share of all; "
-            f"{self.delivered:.0%} are required."
-        )
+        said = f"Class '{worst}' got {delivered:,} of {plural(wanted, 'row')}, the smallest share of all; "
+        return f"{said}{self.delivered:.0%} are required.{_selected_of(evidence, worst)}"
+
+
+def _selected_of(evidence: Evidence, name: str) -> str:
+    """How many rows of a class were selected, where rows are, and what to do where they are too few."""
+    asked, selected = (sum(getattr(c, part).get(name, 0) for c in evidence.choices) for part in ("asked", "selected"))
+    if selected == asked:
+        return ""
+    return (
+        f" Of {plural(asked, 'row')} of it that the gates accepted, the selection kept {selected:,}; "
+        "lower the shares of generate.select, or raise generate.rounds."
+    )

@@ -131,14 +131,13 @@ def _variance(floor: float, real_rows: float, rows: int, of_floor: float) -> flo
 
 
 def _confidences(evidence: Evidence) -> dict[str, NDArray[Any]]:
-    """The judge's probability of the own label of each row as first drawn, by class name."""
+    """The judge's probability of the own label of each row of the set, by class name."""
     found: dict[str, list[NDArray[Any]]] = {}
-    for path, record in zip(evidence.judged_paths, evidence.records, strict=True):
-        if record.round > 0 or record.malformed:
-            continue
-        table = pq.read_table(path / "features.parquet", columns=["label", CONFIDENCE])
+    for _, path, _ in evidence.of_set:
+        table = pq.read_table(path / "features.parquet", columns=["label", "accepted", CONFIDENCE])
         labels = np.array(table["label"].to_pylist(), dtype=object)
         own = table[CONFIDENCE].to_numpy()
-        for name in np.unique(labels[np.isfinite(own)]):
-            found.setdefault(str(name), []).append(own[(labels == name) & np.isfinite(own)])
+        judged = np.isfinite(own) & evidence.in_set(table["accepted"].to_numpy())
+        for name in np.unique(labels[judged]):
+            found.setdefault(str(name), []).append(own[(labels == name) & judged])
     return {name: np.concatenate(parts) for name, parts in found.items()}

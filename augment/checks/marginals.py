@@ -31,9 +31,10 @@ class Marginals(Check):
     categories are told apart; the others count as one. Classes weigh the same on both sides, since a plan changes their
     shares on purpose.
 
-    The real rows are those of training and validation; the synthetic ones are as first drawn. The limit of a column is
-    the setting, or what chance alone makes of so few rows where that is more: the rows of both sides are dealt anew 300
-    times, and in none of the deals is any column above its limit. The floor is the usual distance in the deals.
+    The real rows are those of training and validation; the synthetic ones are as first drawn, or as they will be
+    published where rows are selected. The limit of a column is the setting, or what chance alone makes of so few rows
+    where that is more: the rows of both sides are dealt anew 300 times, and in none of the deals is any column above
+    its limit. The floor is the usual distance in the deals.
 
     What is measured in a value, as in an image, has a limit of its own, since images that an autoencoder made are a
     little less sharp than real ones. The largest distance of any measure was .17 on scikit-learn's digits (vae, iaf_vae

@@ -16,8 +16,8 @@ from augment.checks._class_numbers import (
     by_class,
     codes_of,
     few_numbers,
-    first_drawn,
     frequent_categories,
+    numbers_of_set,
 )
 from augment.checks._contract import (
     Check,
@@ -47,11 +47,12 @@ class PosteriorPredictive(Check):
 
     A posterior predictive check (Blei, "Build, Compute, Critique, Repeat: Data Analysis with Latent Variable Models",
     2014; Gelman, Meng and Stern 1996): for each class and discrepancy T, the value of the n real training rows is
-    compared with that of many replicated sets of n synthetic rows as first drawn, p = Pr(T(rep) >= T(obs)). The
-    discrepancies are those of :mod:`augment.checks._discrepancies`: of every measure of every column (an image's ink,
-    contrast, sharpness, entropy, place; a number itself) the mean, the spread and the quantiles of 10 % and 90 %, which
-    a shifted, too narrow or lopsided model misses; of every frequent category, and of missing values, the share, which
-    a missing mode changes; and the mean distance between two rows, which shrinks where a model collapses.
+    compared with that of many replicated sets of n synthetic rows as first drawn, or of the selected ones where rows
+    are selected, p = Pr(T(rep) >= T(obs)). The discrepancies are those of :mod:`augment.checks._discrepancies`: of
+    every measure of every column (an image's ink, contrast, sharpness, entropy, place; a number itself) the mean, the
+    spread and the quantiles of 10 % and 90 %, which a shifted, too narrow or lopsided model misses; of every frequent
+    category, and of missing values, the share, which a missing mode changes; and the mean distance between two rows,
+    which shrinks where a model collapses.
 
     With hundreds of discrepancies some p are extreme by chance alone. So the gate judges the largest surprise: how far
     apart real and synthetic rows are, compared with the same rows dealt at random into a real and a synthetic side. The
@@ -118,7 +119,7 @@ class PosteriorPredictive(Check):
         """The smallest corrected p-value of any class and discrepancy, and the figures of the most surprising ones."""
         figures = learned.figures
         real = Numbers(figures["names"], by_class(learned.array("numbers"), figures["rows"]))
-        synthetic = first_drawn(evidence, GATE, figures["names"], figures["categories"], figures["limit"])
+        synthetic = numbers_of_set(evidence, GATE, figures["names"], figures["categories"], figures["limit"])
         judged = self._judge(real, synthetic)
         floor = figures["floor"]
         limit = self.alpha if floor is None else min(self.alpha, float(floor))

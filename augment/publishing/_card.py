@@ -127,10 +127,21 @@ def _synthetic(manifest: Manifest) -> str:
     saw = "neither the generator nor any" if given is None else "no"
     return f"""## What is synthetic
 
-{origin}
+{origin}{_selected(manifest.lineage)}
 They are marked five ways: the folder, the configuration's name, the column `is_synthetic`, `sample_id` beginning with
 `syn-`, and `aug.is_synthetic` in the Parquet metadata. Rows for validation and test are always real;
 {saw} limit of the gates saw the test rows."""
+
+
+def _selected(lineage: Mapping[str, Any]) -> str:
+    """How many of the drawn rows were selected, and by what; nothing where they were not."""
+    found = lineage.get("selection")
+    if found is None:
+        return ""
+    criteria = (f"{name.replace('_', ' ')} (all but {100 * share:.3g} %)" for name, share in found["shares"].items())
+    return f"""
+{found["acceptance"]:.1%} of the {found["asked"]:,} drawn rows that the gates accepted were selected by
+{", ".join(criteria)}: a selected row scores no less than all but that share of real validation rows."""
 
 
 def _given(manifest: Manifest) -> dict[str, Any] | None:

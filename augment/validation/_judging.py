@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from augment._features import profile
 from augment._hashing import hash_pairs
-from augment.checks._contract import Check, Flags, Learned, RowFigures, Shard, ShardRecord, sound_rows
+from augment.checks._contract import Check, Flags, Judged, Learned, RowFigures, Shard, ShardRecord, sound_rows
 from augment.checks._hashes import HASH
 from augment.checks._real import class_names
 from augment.columns._profile import Traits
 from augment.schema import DatasetSchema
+from augment.selection import Selection
 from augment.store import ArtifactRef
 from augment.validation._expectations import judge
 
@@ -35,6 +36,7 @@ PROVENANCE = {
     "gen_index": pa.int64(),
     "content_hash": pa.string(),
 }
+CHOICE = "choice.json"
 PARENTS = {"parent_ids": pa.list_(pa.string())}  # null where a row has none
 REJECT_FIELDS = (
     pa.field("reject_gate", pa.string()),
@@ -47,7 +49,7 @@ REJECT_FIELDS = (
 class Yardstick:
     """What shards are measured with: the schema, the traits of the columns, the checks and what they learned.
 
-    ``encoders`` are there where a check needs them.
+    ``encoders`` are there where a check needs them, ``selection`` where rows are selected.
     """
 
     schema: DatasetSchema
@@ -55,6 +57,7 @@ class Yardstick:
     checks: Sequence[Check]
     learned: Mapping[str, Learned]
     encoders: Encoders | None = None
+    selection: Selection | None = None
 
 
 def judge_table(
@@ -64,10 +67,12 @@ def judge_table(
     yardstick: Yardstick,
     earlier: Sequence[Path],
     to: Path,
+    room: Mapping[str, int] | None = None,
 ) -> None:
     """Write ``features.parquet``, ``rejects.parquet``, ``hashes.npy`` and ``rows.json`` of one shard into ``to``.
 
-    ``info`` is the content of the shard's ``shard.json``; ``earlier`` are the folders of the shards judged before.
+    ``info`` is the content of the shard's ``shard.json``; ``earlier`` are the folders of the shards judged before;
+    ``room`` says how many rows of each class may still be selected. Where rows are, ``choice.json`` is written too.
     """
     schema = yardstick.schema
     malformed = _malformed(table, schema, info)
@@ -86,11 +91,34 @@ def judge_table(
         for expectation in check.row_expectations(yardstick.learned[check.kind])
     ]
     gates, reasons = _verdicts(len(table), found)
-    accepted = gates == ""
     names = class_names(table, schema)
-    record = ShardRecord(
-        shard=shard,
-        round=seen.round,
+    judged = [] if malformed else judge("sample_features", frame, expectations)
+    if yardstick.selection is not None:
+        chosen = yardstick.selection.choose(table, names, (gates == "") & sound, room)
+        gates, reasons = gates + chosen.gates, reasons + chosen.reasons  # of a row one of the two is empty
+        frame = frame.assign(**chosen.columns)
+        (to / CHOICE).write_text(chosen.choice.model_dump_json(indent=1) + "\n")
+    accepted = gates == ""
+    record = _record(shard, seen, names, gates, malformed, judged)
+    _write_features(to / "features.parquet", table, names, hashes, frame, (sound, accepted), reasons)
+    _write_rejects(to / "rejects.parquet", table, schema, gates, reasons, seen.round)
+    np.save(to / "hashes.npy", np.sort(hashes))
+    (to / "rows.json").write_text(record.model_dump_json(indent=1) + "\n")
+
+
+def _record(
+    ref: ArtifactRef,
+    shard: Shard,
+    names: NDArray[Any],
+    gates: NDArray[Any],
+    malformed: list[str],
+    judged: list[Judged],
+) -> ShardRecord:
+    """What was found in a shard; ``names`` are the classes of its rows, ``gates`` those that reject them."""
+    table, accepted = shard.table, gates == ""
+    return ShardRecord(
+        shard=ref,
+        round=shard.round,
         rows=len(table),
         drawn=_counts(names),
         accepted=_counts(names[accepted]),
@@ -99,12 +127,8 @@ def judge_table(
         first_index=int(table["gen_index"].to_numpy().min()) if len(table) else None,
         last_index=int(table["gen_index"].to_numpy().max()) if len(table) else None,
         malformed=malformed,
-        judged=[] if malformed else judge("sample_features", frame, expectations),
+        judged=judged,
     )
-    _write_features(to / "features.parquet", table, names, hashes, frame, (sound, accepted), reasons)
-    _write_rejects(to / "rejects.parquet", table, schema, gates, reasons, seen.round)
-    np.save(to / "hashes.npy", np.sort(hashes))
-    (to / "rows.json").write_text(record.model_dump_json(indent=1) + "\n")
 
 
 def rejects_schema(schema: DatasetSchema) -> pa.Schema:

@@ -12,21 +12,33 @@ from augment._seeding import numpy_generator
 from augment._weights import class_weights, row_weights
 from augment.worth._downstream import PLAIN, Chosen, Downstream, Places
 
-Role = Literal["without", "with", "alone", "scarce", "more", "part"]
+Role = Literal["without", "with", "alone", "scarce", "more", "part", "unselected", "random", "selected"]
+NO_PLACES: Places = np.empty(0, np.int64)
+COMPARED: dict[Role, str] = {
+    "unselected": "synthetic, unselected",
+    "random": "synthetic, a random part",
+    "selected": "synthetic, selected",
+}
 TITLES = {PLAIN: "real rows"}
 
 
 class Arm(BaseModel):
     """One arm. ``role`` says what it gets:
 
-    =======  =============================================================
-    without  real rows
-    with     and synthetic ones, with the weights of the published dataset
-    alone    synthetic rows alone
-    scarce   real rows, and synthetic ones of the scarce classes alone
-    more     real rows, and those that the split had cut off
-    part     a part of the real rows of each scarce class, all of others
-    =======  =============================================================
+    ==========  =============================================================
+    without     real rows
+    with        and synthetic ones, with the weights of the published dataset
+    alone       synthetic rows alone
+    scarce      real rows, and synthetic ones of the scarce classes alone
+    more        real rows, and those that the split had cut off
+    part        a part of the real rows of each scarce class, all of others
+    unselected  real rows, and the synthetic ones of the first round that the
+                gates accepted, whether they were selected or not
+    random      as many of these at random, class by class, as were selected
+    selected    those that were selected
+    ==========  =============================================================
+
+    Arms of the last three roles say what the selection does, and are never the best.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,16 +59,24 @@ class Given(NamedTuple):
 class Sides(NamedTuple):
     """The classes of all real rows, and of the synthetic ones.
 
-    Real rows from ``reserve`` on were cut off by the split. ``scarce`` are the classes that are small; with
+    Real rows from ``reserve`` on were cut off by the split; synthetic ones from ``spare`` on were drawn in the first
+    round and not selected, while those at ``selected`` were. ``scarce`` are the classes that are small; with
     ``equal_mass`` published weights make all classes equal.
     """
 
     real_y: Places
     reserve: int
     synthetic_y: Places
+    spare: int
     num_classes: int
     scarce: tuple[int, ...]
     equal_mass: bool
+    selected: Places = NO_PLACES
+
+    @property
+    def first_round(self) -> Places:
+        """The synthetic rows of the first round that the gates accepted."""
+        return np.concatenate([self.selected, np.arange(self.spare, len(self.synthetic_y))])
 
 
 def arms_of(downstream: Downstream, sides: Sides) -> list[Arm]:
@@ -79,6 +99,8 @@ def arms_of(downstream: Downstream, sides: Sides) -> list[Arm]:
             arms.append(arm("synthetic in scarce classes only", downstream.together[-1], "scarce"))
         if sides.reserve < len(sides.real_y):
             arms.append(arm("more real rows", downstream.without[-1], "more"))
+        if len(sides.first_round):
+            arms += [arm(name, downstream.together[-1], role) for role, name in COMPARED.items()]
     return arms
 
 
@@ -89,9 +111,10 @@ def scarce_classes(real_y: Places, num_classes: int) -> tuple[int, ...]:
     return scarce or tuple(range(num_classes))
 
 
-def rows_of(arm: Arm, sides: Sides) -> Given:
-    """The rows of an arm; see :func:`part_of` for those of a learning curve."""
-    real, synthetic = np.flatnonzero(sides.real_y[: sides.reserve] >= 0), np.flatnonzero(sides.synthetic_y >= 0)
+def rows_of(arm: Arm, sides: Sides, seed: int) -> Given:
+    """The rows of an arm, those at random by ``seed``; see :func:`part_of` for those of a learning curve."""
+    real = np.flatnonzero(sides.real_y[: sides.reserve] >= 0)
+    synthetic = np.flatnonzero(sides.synthetic_y[: sides.spare] >= 0)
     if arm.role == "more":
         real = np.flatnonzero(sides.real_y >= 0)
     if arm.role in ("without", "more", "part"):
@@ -100,7 +123,21 @@ def rows_of(arm: Arm, sides: Sides) -> Given:
         synthetic = synthetic[np.isin(sides.synthetic_y[synthetic], sides.scarce)]
     if arm.role == "alone":
         real = real[:0]
+    if arm.role in COMPARED:
+        synthetic = _compared(arm.role, sides, seed)
     return _published(real, synthetic, sides)
+
+
+def _compared(role: Role, sides: Sides, seed: int) -> Places:
+    """The synthetic rows of an arm that says what the selection does."""
+    if role == "selected":
+        return sides.selected
+    if role == "unselected":
+        return np.sort(sides.first_round)
+    draw, drawn, kept = numpy_generator(seed, "worth", "random"), sides.first_round, [NO_PLACES]
+    for y, rows in enumerate(np.bincount(sides.synthetic_y[sides.selected], minlength=sides.num_classes)):
+        kept.append(draw.permutation(drawn[sides.synthetic_y[drawn] == y])[:rows])
+    return np.sort(np.concatenate(kept))
 
 
 def part_of(share: float, sides: Sides, seed: int) -> tuple[Chosen, int]:

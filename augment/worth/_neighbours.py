@@ -57,6 +57,18 @@ def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int | None
     return DensityCoverage(density, float((inside > 0).float().mean()))
 
 
+def densities(real: Tensor, points: Tensor, neighbours: int | None = None) -> Tensor | None:
+    """In how many neighbourhoods of ``real`` ``(N, D)`` each of ``points`` ``(M, D)`` lies, over k, shape ``(M,)``.
+
+    Their mean is the density of :func:`density_and_coverage`, of which ``neighbours`` and what is null are as here.
+    """
+    k = min(NEIGHBOURS, len(real) - 1) if neighbours is None else neighbours
+    if k < 1 or not len(points):
+        return None
+    radii = neighbour_radii(real, k)
+    return torch.cat([(block <= radii).sum(dim=1) for block in _distance_blocks(points, real)]) / k
+
+
 def nearest_distances(points: Tensor, others: Tensor) -> Tensor:
     """The distance of each of ``points`` ``(N, D)`` to the nearest of ``others`` ``(M, D)``, shape ``(N,)``."""
     return torch.cat([block.amin(dim=1) for block in _distance_blocks(points, others, exact=False)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from augment._seeding import numpy_generator
 from augment.codec import Codec
 from augment.schema import DatasetSchema, class_indices
-from augment.worth._arms import Sides, scarce_classes
+from augment.worth._arms import NO_PLACES, Sides, scarce_classes
 from augment.worth._downstream import Downstream, Places
 from augment.worth._image_arms import Images
 from augment.worth._policies import Policy
@@ -28,12 +30,16 @@ RESERVE = "reserve.parquet"
 
 
 class Paths(NamedTuple):
-    """Where rows lie: the real parts, the encoded training rows with their codec, shards and what was said of them."""
+    """Where rows lie: the real parts, the encoded training rows with their codec, shards and what was said of them.
+
+    With ``compare``, rows of the first round that the selection left out are wanted too.
+    """
 
     real: Path
     encoded: Path
     shards: Sequence[Path]
     judged: Sequence[Path]
+    compare: bool = False
 
 
 class AtHand(NamedTuple):
@@ -55,7 +61,7 @@ def at_hand(paths: Paths, policy: Policy, equal_mass: bool, seed: int) -> AtHand
         parts[name] = table if name == "train" else _labelled(table, schema)
     reserve = paths.real / RESERVE
     real = pa.concat_tables([parts["train"], _read(reserve, schema)]) if reserve.exists() else parts["train"]
-    synthetic = pa.Table.from_batches(list(accepted_rows(paths.shards, paths.judged, schema)), schema.arrow_schema)
+    synthetic, spare, selected = _synthetic(paths, schema)
     y = {name: _classes(t, schema) for name, t in [*parts.items(), ("real", real), ("synthetic", synthetic)]}
     downstream: Downstream
     if codec.spec.form == "grid":
@@ -89,22 +95,47 @@ def at_hand(paths: Paths, policy: Policy, equal_mass: bool, seed: int) -> AtHand
         )
     num_classes = codec.spec.num_classes
     scarce = scarce_classes(y["train"], num_classes)
-    sides = Sides(y["real"], len(y["train"]), y["synthetic"], num_classes, scarce, equal_mass)
+    sides = Sides(y["real"], len(y["train"]), y["synthetic"], spare, num_classes, scarce, equal_mass, selected)
     return AtHand(downstream, sides, y["validation"], y["test"])
 
 
-def accepted_rows(shards: Sequence[Path], judged: Sequence[Path], schema: DatasetSchema) -> Iterator[pa.RecordBatch]:
-    """The data's own columns of the rows that will be published."""
+class _Synthetic(NamedTuple):
+    """The rows that will be published, and from ``spare`` on those of the first round that only the selection left out.
+
+    ``selected`` are the places of those of the first round that it kept, where both are to be compared.
+    """
+
+    rows: pa.Table
+    spare: int
+    selected: Places
+
+
+def _synthetic(paths: Paths, schema: DatasetSchema) -> _Synthetic:
+    published = list(accepted_rows(paths.shards, paths.judged, schema))
+    spare, selected, left_out = sum(batch.num_rows for batch in published), NO_PLACES, []
+    if paths.compare:
+        rounds = [json.loads((said / "rows.json").read_text())["round"] for said in paths.judged]
+        shards, judged = (paths_of[: rounds.count(0)] for paths_of in (paths.shards, paths.judged))  # rounds in order
+        selected = np.arange(sum(batch.num_rows for batch in accepted_rows(shards, judged, schema)))
+        left_out = list(accepted_rows(shards, judged, schema, left_out=True))
+    return _Synthetic(pa.Table.from_batches([*published, *left_out], schema.arrow_schema), spare, selected)
+
+
+def accepted_rows(
+    shards: Sequence[Path], judged: Sequence[Path], schema: DatasetSchema, *, left_out: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The data's own columns of the rows that will be published, or of those that only the selection has left out."""
     names = schema.arrow_schema.names
+    columns = ["selection.asked", "accepted"] if left_out else ["accepted"]
     for shard, verdicts in zip(shards, judged, strict=True):
         with pq.ParquetFile(shard / "shard.parquet") as rows, pq.ParquetFile(verdicts / "features.parquet") as said:
             pairs = zip(
                 rows.iter_batches(BATCH_ROWS, columns=names),
-                said.iter_batches(BATCH_ROWS, columns=["accepted"]),
+                said.iter_batches(BATCH_ROWS, columns=columns),
                 strict=True,
             )
             for drawn, verdict in pairs:
-                kept = drawn.filter(verdict.column("accepted"))
+                kept = drawn.filter(pc.and_not(*verdict.columns) if left_out else verdict.column("accepted"))
                 yield pa.RecordBatch.from_arrays([kept.column(n) for n in names], schema=schema.arrow_schema)
 
 

@@ -37,15 +37,20 @@ CODE = ("augment.worth", "augment.codec", "augment.columns", "augment._weights",
 
 
 class Rows(NamedTuple):
-    """The artifacts that arms learn from: real rows, shards of one generator, and the judgements of these."""
+    """The artifacts that arms learn from: real rows, shards of one generator, and the judgements of these.
+
+    With ``compare``, what the selection of rows left out in the first round is compared with what it kept.
+    """
 
     real: ArtifactRef
     shards: Sequence[ArtifactRef]
     judged: Sequence[ArtifactRef]
+    compare: bool = False
 
     def identity(self) -> list[Any]:
         """What of them decides what arms predict."""
-        return [self.real.sha256, [ref.sha256 for ref in self.shards], [ref.sha256 for ref in self.judged]]
+        known = [self.real.sha256, [ref.sha256 for ref in self.shards], [ref.sha256 for ref in self.judged]]
+        return [*known, "compare"] if self.compare else known
 
 
 def search_classical(
@@ -76,9 +81,9 @@ def measure_arms(
         predicted = {}
         for done, arm in enumerate(arms):
             progress(ARMS, done, len(arms), "arm")
-            given = rows_of(arm, ready.sides)
-            found = ready.downstream.predicted(arm.learner, arm.method, *given, _arm_seed(seed, number))
-            predicted[arm.name] = found
+            own_seed = _arm_seed(seed, number)
+            given = rows_of(arm, ready.sides, own_seed)
+            predicted[arm.name] = ready.downstream.predicted(arm.learner, arm.method, *given, own_seed)
         progress(ARMS, len(arms), len(arms), "arm")
         _save(folder, arms, predicted)
 
@@ -192,7 +197,8 @@ def generator_seed(seed: int, number: int) -> int:
 def _at_hand(rows: Rows, policy: Policy, equal_mass: bool, seed: int, store: Store) -> AtHand:
     encoded = encode(rows.real, seed, store)
     shards, judged = ([store.path(ref) for ref in refs] for refs in (rows.shards, rows.judged))
-    return at_hand(Paths(store.path(rows.real), store.path(encoded), shards, judged), policy, equal_mass, seed)
+    paths = Paths(store.path(rows.real), store.path(encoded), shards, judged, rows.compare)
+    return at_hand(paths, policy, equal_mass, seed)
 
 
 def _code() -> str:
@@ -227,7 +233,7 @@ def _counts(ready: AtHand) -> dict[str, int]:
         "train": int((ready.sides.real_y[: ready.sides.reserve] >= 0).sum()),
         "validation": len(ready.validation_y),
         "test": len(ready.test_y),
-        "synthetic": int((ready.sides.synthetic_y >= 0).sum()),
+        "synthetic": int((ready.sides.synthetic_y[: ready.sides.spare] >= 0).sum()),
     }
 
 
