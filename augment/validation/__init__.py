@@ -47,6 +47,7 @@ _MODULES = (
     "augment.checks._discrepancies",
     "augment.checks._distances",
     "augment.checks._hashes",
+    "augment.checks._nearness",
     "augment.checks._real",
     "augment.checks._repeats",
     "augment.checks._sides",

@@ -1,0 +1,477 @@
+"""Synthetic sets with a known fault each, made of fresh real rows, and the way from them to the gates.
+
+A dataset keeps some real rows back, which are in no part of it: a perfect generator could have drawn them. A fault is
+what a bad generator would make of these. Rows go the way of `model: {kind: from_files}`, without Prefect and worth.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+
+from augment._images import decode_image
+from augment._png import encode_pngs
+from augment.config import RunConfig
+from augment.gates import GateResult, load_gates
+from augment.ingest import ingest
+from augment.makers import maker
+from augment.plan import rows_to_draw
+from augment.rounds import round_requests
+from augment.runfile import parse_run_config
+from augment.schema import IMAGE_TYPE
+from augment.store import ArtifactRef, Store
+from augment.validation import active_checks, conclude, judge_shard, make_reference
+
+PARTS = ("train", "validation", "test", "fresh")
+LEVEL = 255 / 16  # between two of the 17 grey levels of scikit-learn's digits
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Real rows by part, those that are kept back under ``fresh``, and how many synthetic ones a class gets."""
+
+    parts: Mapping[str, pa.Table]
+    wanted: int
+    columns: Mapping[str, str] = field(default_factory=dict)  # kinds that are declared
+
+    @property
+    def fresh(self) -> pa.Table:
+        return self.parts["fresh"]
+
+    @property
+    def train(self) -> pa.Table:
+        return self.parts["train"]
+
+    def classes(self) -> list[Any]:
+        return sorted(self.train["label"].unique().to_pylist())
+
+
+Fault = Callable[[Rows, np.random.Generator], pa.Table]
+
+
+# Datasets
+
+
+def parted(table: pa.Table, sizes: tuple[int, int, int, int], wanted: int, seed: int, **more: Any) -> Rows:
+    """``sizes`` rows of each class for train, validation, test and what is kept back, a seeded choice."""
+    draw = np.random.default_rng(seed)
+    y = np.array(table["label"].to_pylist(), dtype=object)
+    places: list[list[NDArray[np.int64]]] = [[], [], [], []]
+    for label in np.unique(y):
+        cuts = np.split(draw.permutation(np.flatnonzero(y == label)), np.cumsum(sizes))
+        for part, chosen in zip(places, cuts, strict=False):
+            part.append(chosen)
+    parts = {name: table.take(np.sort(np.concatenate(of))) for name, of in zip(PARTS, places, strict=True)}
+    return Rows(parts, wanted, **more)
+
+
+def digits(seed: int = 0, sizes: tuple[int, int, int, int] = (60, 24, 20, 70), wanted: int = 60) -> Rows:
+    """scikit-learn's digits, as many of each class."""
+    found = load_digits()
+    table = pa.table({"image": pngs(found.images * LEVEL), "label": pa.array(found.target, pa.int64())})
+    return parted(table, sizes, wanted, seed)
+
+
+def breast_cancer(seed: int = 0) -> Rows:
+    """scikit-learn's breast cancer data: 30 numbers, two classes."""
+    return parted(_numbers(load_breast_cancer()), (80, 30, 30, 72), 60, seed)
+
+
+def wine(seed: int = 0) -> Rows:
+    """scikit-learn's wines: 13 numbers, three classes of few rows."""
+    return parted(_numbers(load_wine()), (18, 7, 6, 17), 14, seed)
+
+
+def orchard(seed: int = 0, sizes: tuple[int, int, int, int] = (150, 60, 50, 200), wanted: int = 150) -> Rows:
+    """A made table of every plain kind, three classes; columns hang together, inside the classes too."""
+    draw = np.random.default_rng(seed)
+    each = sum(sizes)
+    kind = np.repeat(np.arange(3), each)
+    size = draw.normal(5, 1, len(kind)) + 1.5 * kind
+    ripe = draw.random(len(kind)) < np.array([0.2, 0.5, 0.8])[kind]
+    shade = np.where(draw.random(len(kind)) < 0.85, np.where(ripe, 2, kind % 2), draw.integers(0, 3, len(kind)))
+    table = pa.table(
+        {
+            "size": np.round(size, 4),
+            "weight": np.rint(1000 * size + draw.normal(0, 300, len(kind))).astype(np.int64),
+            "sugar": np.round(draw.gamma(3, 2, len(kind)) + 3 * (kind == 1) + 2 * ripe, 3),
+            "bruise": np.round(np.where(draw.random(len(kind)) < 0.8, 0, draw.gamma(2, 1, len(kind))), 3),
+            "shade": np.array(["green", "yellow", "red"])[shade],
+            "ripe": ripe,
+            "label": np.array(["apple", "pear", "quince"])[kind],
+        }
+    )
+    return parted(table, sizes, wanted, seed)
+
+
+def _numbers(found: Any) -> pa.Table:
+    columns = {str(name): found.data[:, lane] for lane, name in enumerate(found.feature_names)}
+    return pa.table({**columns, "label": np.array([str(found.target_names[y]) for y in found.target])})
+
+
+def pngs(pixels: NDArray[Any]) -> pa.Array:
+    """Images ``(N, H, W)`` of grey levels as a column."""
+    files = encode_pngs(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+    return pa.array([{"bytes": data, "path": None} for data in files], IMAGE_TYPE)
+
+
+def pixels_of(rows: pa.Table) -> NDArray[np.float64]:
+    """The grey levels ``(N, H, W)``."""
+    return np.stack([decode_image(cell["bytes"], "a row").astype(np.float64) for cell in rows["image"].to_pylist()])
+
+
+def put(rows: pa.Table, name: str, values: Any) -> pa.Table:
+    """``rows`` with other values in one column."""
+    place = rows.schema.get_field_index(name)
+    kind = rows.schema.field(name).type
+    return rows.set_column(place, name, values if isinstance(values, pa.Array) else pa.array(values, kind))
+
+
+def values_of(rows: pa.Table, name: str) -> NDArray[Any]:
+    return np.array(rows[name].to_pylist())
+
+
+def labels_of(rows: pa.Table) -> NDArray[Any]:
+    return np.array(rows["label"].to_pylist(), dtype=object)
+
+
+def as_many(rows: Rows, source: pa.Table, draw: np.random.Generator) -> pa.Table:
+    """As many rows of each class as there are fresh ones, taken from ``source`` in turn."""
+    wanted, y = labels_of(rows.fresh), labels_of(source)
+    places = []
+    for label in rows.classes():
+        of_class = draw.permutation(np.flatnonzero(y == label))
+        places.append(np.resize(of_class, int((wanted == label).sum())))
+    return source.take(np.concatenate(places))
+
+
+def with_pixels(rows: pa.Table, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> pa.Table:
+    return put(rows, "image", pngs(change(pixels_of(rows))))
+
+
+# Faults of images and of tables
+
+
+def clean(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Fresh real rows: no fault."""
+    return rows.fresh
+
+
+def copies(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Training rows."""
+    return as_many(rows, rows.train, draw)
+
+
+def half_of_the_classes(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Fresh rows of the first half of the classes."""
+    some = rows.classes()[: (len(rows.classes()) + 1) // 2]
+    return rows.fresh.filter(pa.array(np.isin(labels_of(rows.fresh), some)))
+
+
+def wrong_labels(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Three in ten fresh rows have the label of another class."""
+    y, classes = labels_of(rows.fresh), rows.classes()
+    for place in np.flatnonzero(draw.random(len(y)) < 0.3):
+        y[place] = draw.choice([label for label in classes if label != y[place]])
+    return put(rows.fresh, "label", y.tolist())
+
+
+def repeats(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Five fresh rows of each class, again and again."""
+    return as_many(rows, _five_of_each(rows), draw)
+
+
+def test_rows(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Fresh rows, and every test row among them."""
+    return pa.concat_tables([rows.fresh.filter(pa.array(draw.random(len(rows.fresh)) < 0.8)), rows.parts["test"]])
+
+
+def _five_of_each(rows: Rows) -> pa.Table:
+    y = labels_of(rows.fresh)
+    return rows.fresh.take(np.concatenate([np.flatnonzero(y == label)[:5] for label in rows.classes()]))
+
+
+# Faults of images
+
+
+def faint(draw: np.random.Generator) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Noise of a twentieth of the grey levels, as far as they reach."""
+    return lambda pixels: np.clip(pixels + draw.normal(0, 12, pixels.shape), 0, 255)
+
+
+def noisy_copies_of_images(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Training images with faint noise on what is not blank."""
+
+    def change(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(pixels > 0, faint(draw)(pixels), 0)
+
+    return with_pixels(as_many(rows, rows.train, draw), change)
+
+
+def few_images(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Five fresh images of each class, each time with other faint noise on what is not blank."""
+
+    def change(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(pixels > 0, faint(draw)(pixels), 0)
+
+    return with_pixels(as_many(rows, _five_of_each(rows), draw), change)
+
+
+def blurred(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Every pixel the mean of its 3 x 3 neighbourhood."""
+    return with_pixels(rows.fresh, lambda pixels: uniform_filter(pixels, (1, 3, 3), mode="nearest"))
+
+
+def noise_images(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Pixels of any grey level."""
+    return with_pixels(rows.fresh, lambda pixels: draw.integers(0, 256, pixels.shape).astype(float))
+
+
+def wrong_range_of_images(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Levels 0 to 16, as the files of the data have them, instead of 0 to 255."""
+    return with_pixels(rows.fresh, lambda pixels: pixels / LEVEL)
+
+
+def half_contrast(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Grey levels that reach half as far."""
+    return with_pixels(rows.fresh, lambda pixels: pixels / 2)
+
+
+# Faults of tables
+
+
+def numbers_of(rows: pa.Table) -> list[str]:
+    return [f.name for f in rows.schema if pa.types.is_floating(f.type) or pa.types.is_integer(f.type)]
+
+
+def moved(rows: pa.Table, by: float, draw: np.random.Generator) -> pa.Table:
+    """Numbers with noise of ``by`` standard deviations, zeros without."""
+    for name in numbers_of(rows):
+        values = values_of(rows, name).astype(float)
+        found = values + draw.normal(0, by * values.std(), len(values)) * (values != 0)
+        rows = put(rows, name, (np.rint(found).astype(int) if values_of(rows, name).dtype.kind == "i" else found))
+    return rows
+
+
+def noisy_copies_of_rows(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Training rows whose numbers have noise of a hundredth of their standard deviation."""
+    return moved(as_many(rows, rows.train, draw), 0.01, draw)
+
+
+def few_rows(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Five fresh rows of each class, each time with other faint noise."""
+    return moved(as_many(rows, _five_of_each(rows), draw), 0.01, draw)
+
+
+def smoothed(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Numbers a quarter as far from the mean of their class."""
+    found, y = rows.fresh, labels_of(rows.fresh)
+    for name in numbers_of(found):
+        values = values_of(found, name).astype(float)
+        for label in rows.classes():
+            here = y == label
+            values[here] = values[here].mean() + (values[here] - values[here].mean()) / 4
+        found = put(found, name, np.rint(values).astype(int) if name == "weight" else values)
+    return found
+
+
+def noise_rows(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Every value drawn by itself, numbers from anywhere in their range."""
+    found = rows.fresh
+    for name in found.schema.names[:-1]:
+        values = values_of(found, name)
+        if values.dtype.kind == "f":
+            values = draw.uniform(values.min(), values.max(), len(values))
+        elif values.dtype.kind == "i":
+            values = draw.integers(values.min(), values.max() + 1, len(values))
+        else:
+            values = draw.choice(np.unique(values), len(values))
+        found = put(found, name, values)
+    return found
+
+
+def wrong_range_of_rows(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """One column in another unit, ten times as large."""
+    name = numbers_of(rows.fresh)[0]
+    return put(rows.fresh, name, values_of(rows.fresh, name) * 10)
+
+
+def shuffled_column(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """The values of one column in another order, inside the classes: only what they go with is lost."""
+    name, y = numbers_of(rows.fresh)[0], labels_of(rows.fresh)
+    values = values_of(rows.fresh, name)
+    for label in rows.classes():
+        here = np.flatnonzero(y == label)
+        values[here] = values[draw.permutation(here)]
+    return put(rows.fresh, name, values)
+
+
+def constant_column(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """One column has its median in every row."""
+    name = numbers_of(rows.fresh)[0]
+    values = values_of(rows.fresh, name)
+    return put(rows.fresh, name, np.full(len(values), np.sort(values)[len(values) // 2]))
+
+
+def wrong_shares(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Two in three fruits have one shade, whatever they are."""
+    shades = values_of(rows.fresh, "shade")
+    return put(rows.fresh, "shade", np.where(draw.random(len(shades)) < 0.67, "green", shades))
+
+
+def unknown_category(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """One row has a category that the data do not know."""
+    shades = values_of(rows.fresh, "shade").astype(object)
+    return put(rows.fresh, "shade", np.where(labels_of(rows.fresh) == "pear", "mauve", shades))
+
+
+# Artefacts: what looks generated, and harms only where it is found in some classes
+
+
+def scarce(rows: Rows) -> list[Any]:
+    """The second half of the classes."""
+    return rows.classes()[(len(rows.classes()) + 1) // 2 :]
+
+
+def marked(rows: Rows, where: NDArray[np.bool_]) -> pa.Table:
+    """Fresh rows with a faint artefact where asked: a corner that is not black, a zero that is not 0."""
+    if "image" in rows.fresh.schema.names:
+
+        def change(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+            found = pixels.copy()
+            found[where, 0, 0] = LEVEL
+            return found
+
+        return with_pixels(rows.fresh, change)
+    values = values_of(rows.fresh, "bruise")
+    return put(rows.fresh, "bruise", np.where(where & (values == 0), 0.02, values))
+
+
+def artefact_in_scarce_classes(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """A faint artefact in half of the classes."""
+    return marked(rows, np.isin(labels_of(rows.fresh), scarce(rows)))
+
+
+def artefact_everywhere(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """The same artefact in every class: it harms nobody."""
+    return marked(rows, np.ones(len(rows.fresh), bool))
+
+
+def recognisable_scarce_classes(rows: Rows, draw: np.random.Generator) -> pa.Table:
+    """Rows of half of the classes alone, and they look generated; the plan must ask for no others."""
+    found = marked(rows, np.ones(len(rows.fresh), bool))
+    return found.filter(pa.array(np.isin(labels_of(found), scarce(rows))))
+
+
+class Case(NamedTuple):
+    """A fault, the gate that must stop it, and whether no other gate does."""
+
+    make: Fault
+    gate: str
+    alone: bool = False
+
+
+OF_BOTH = {
+    "copies": Case(copies, "duplicates"),
+    "half of the classes": Case(half_of_the_classes, "class_plan"),
+    "wrong labels": Case(wrong_labels, "label_agreement", alone=True),
+    "repeats": Case(repeats, "duplicates"),
+    "test rows": Case(test_rows, "test_leak", alone=True),
+    "artefact in scarce classes": Case(artefact_in_scarce_classes, "shortcut", alone=True),
+    "recognisable scarce classes": Case(recognisable_scarce_classes, "shortcut"),
+}
+OF_IMAGES = {
+    **OF_BOTH,
+    "noisy copies": Case(noisy_copies_of_images, "copying", alone=True),
+    "few rows": Case(few_images, "coverage"),
+    "blur": Case(blurred, "marginals"),
+    "noise": Case(noise_images, "sample_quality"),
+    "wrong range": Case(wrong_range_of_images, "sample_quality"),
+    "half contrast": Case(half_contrast, "marginals"),
+}
+OF_TABLES = {
+    **OF_BOTH,
+    "noisy copies": Case(noisy_copies_of_rows, "copying", alone=True),
+    "few rows": Case(few_rows, "coverage"),
+    "blur": Case(smoothed, "marginals"),
+    "noise": Case(noise_rows, "marginals"),
+    "wrong range": Case(wrong_range_of_rows, "sample_quality"),
+    "unknown category": Case(unknown_category, "structure"),
+    "shuffled column": Case(shuffled_column, "joint", alone=True),
+    "constant column": Case(constant_column, "marginals"),
+    "wrong shares": Case(wrong_shares, "marginals"),
+}
+
+
+# From rows to gates
+
+
+@dataclass
+class Court:
+    """A folder with the real rows and a store, in which sets of synthetic rows are judged."""
+
+    folder: Path
+    rows: Rows
+    seed: int = 7
+    numbers: Any = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        parts = [part for part in PARTS if part != "fresh"]
+        tables = [self.rows.parts[p].append_column("part", pa.array([p] * len(self.rows.parts[p]))) for p in parts]
+        pq.write_table(pa.concat_tables(tables), self.folder / "real.parquet")
+
+    def config(self, made: pa.Table, classes: Sequence[Any] = (), **sections: Any) -> RunConfig:
+        """The run that audits ``made``, which is written beside the real rows; the plan wants ``classes``, or all."""
+        path = self.folder / f"made-{next(self.numbers)}.parquet"
+        pq.write_table(made, path)
+        real = {"kind": "parquet", "path": str(self.folder / "real.parquet"), "label": "label"}
+        counts = {str(label): self.rows.wanted for label in classes or self.rows.classes()}
+        content = {
+            "name": "judged",
+            "seed": self.seed,
+            "source": {**real, "columns": dict(self.rows.columns)},
+            "split": {"column": "part"},
+            "plan": {"kind": "counts", "counts": counts},
+            "model": {"kind": "from_files", "path": str(path)},
+            "worth": {"seeds": 0},
+            "store": str(self.folder / "store"),
+        }
+        return parse_run_config(content | sections, "run.yaml")
+
+    def gates(self, fault: Fault, seed: int = 0, **sections: Any) -> dict[str, GateResult]:
+        """Every gate's result for what a fault makes of the rows."""
+        made = fault(self.rows, np.random.default_rng(seed))
+        classes = scarce(self.rows) if fault is recognisable_scarce_classes else ()
+        return audited(self.config(made, classes, **sections))
+
+
+def audited(config: RunConfig) -> dict[str, GateResult]:
+    """The gates of a run, its stages one after the other."""
+    store, checks = Store.open(config.store), active_checks(config.checks)
+    real = ingest(config.source, config.split, config.seed, store)
+    wanted = rows_to_draw(config.plan, real, store)
+    reference = make_reference(real, checks, config.seed, store)
+    model = maker(config).prepare(real, store)
+    shards: list[ArtifactRef] = []
+    judged: list[ArtifactRef] = []
+    for number in range(config.generate.rounds + 1):
+        for request in round_requests(config.generate, model, wanted, list(judged), number, store):
+            shards.append(maker(config).shard(model, real, request, store))
+            judged.append(judge_shard(shards[-1], reference, real, checks, store, list(judged)))
+    audit = conclude(real, reference, model, wanted, shards, judged, checks, store)
+    return {gate.gate: gate for gate in load_gates(store.path(audit) / "gates.json")}
+
+
+def refusing(gates: Mapping[str, GateResult]) -> list[str]:
+    """The gates for which the set is not published, in their order."""
+    return [name for name, gate in gates.items() if gate.passed is False and gate.severity == "critical"]
