@@ -122,8 +122,8 @@ def tables(rows: Sequence[Cell]) -> Iterator[str]:
 
 def asked_for(only: Sequence[str], draws: int, fault_draws: int) -> Iterator[tuple[str, str, int]]:
     """The cells: data, what becomes of the rows, and the draw."""
-    for seed in range(draws):
-        yield from ((data, "clean", seed) for data in CLEAN if data in only)
+    for data in CLEAN:
+        yield from ((data, "clean", seed) for seed in range(draws) if data in only)
     for seed in range(fault_draws):
         for data, cases in CASES.items():
             if data in only:
