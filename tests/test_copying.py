@@ -1,4 +1,4 @@
-"""Copying: rows that are training rows, nearly or wholly, are told from fresh ones, and twins and parents excuse some."""
+"""Copying: training rows, nearly or wholly, are told from fresh ones; twins and parents excuse some of them."""
 
 from __future__ import annotations
 
