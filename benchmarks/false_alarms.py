@@ -20,7 +20,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,19 @@ def case_of(data: str, kind: str) -> Case:
     return MADE.get(kind) or CASES[data][kind]
 
 
+@lru_cache(maxsize=1)
+def court_of(data: str, seed: int) -> tuple[Court, tempfile.TemporaryDirectory[str]]:
+    """The real rows of a draw, learned from once for all its faults, and the folder, which goes with it."""
+    folder = tempfile.TemporaryDirectory(prefix="false-alarms-")
+    return Court(Path(folder.name), {**CLEAN, **FAULTY}[data](seed), seed), folder
+
+
 def measure(data: str, kind: str, seed: int) -> Cell:
-    rows = {**CLEAN, **FAULTY}[data](seed)
-    with tempfile.TemporaryDirectory(prefix="false-alarms-") as folder, warnings.catch_warnings():
+    court, _ = court_of(data, seed)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         began = time.process_time()
-        gates = Court(Path(folder), rows, seed).gates(case_of(data, kind).make, seed)
+        gates = court.gates(case_of(data, kind).make, seed)
         seconds = time.process_time() - began
     return {
         "refused_by": refusing(gates),

@@ -14,10 +14,10 @@ from augment.worth.fidelity import Diversity, Figure
 
 
 def small_ones(rows: Rows, draw: np.random.Generator) -> pa.Table:
-    """Fresh rows, of pears the smallest third alone, each three times with other sugar."""
+    """Fresh rows, of pears the smallest tenth alone, each ten times with other sugar."""
     size, pear = values_of(rows.fresh, "size"), labels_of(rows.fresh) == "pear"
-    least = np.flatnonzero(pear & (size <= np.quantile(size[pear], 0.33)))
-    table = rows.fresh.take(np.concatenate([np.flatnonzero(~pear), np.tile(least, 3)]))
+    least = np.flatnonzero(pear & (size <= np.quantile(size[pear], 0.1)))
+    table = rows.fresh.take(np.concatenate([np.flatnonzero(~pear), np.tile(least, 10)]))
     sugar = values_of(table, "sugar") + draw.uniform(0, 0.5, len(table))
     return table.set_column(table.schema.get_field_index("sugar"), "sugar", pa.array(sugar))
 
