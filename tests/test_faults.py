@@ -49,7 +49,10 @@ def test_fresh_real_rows_pass_every_gate(kind: str, request: pytest.FixtureReque
     assert {name for name, gate in gates.items() if gate.passed is None} == {"worth", "consumer_smoke", "regression"}
 
 
-@pytest.mark.parametrize("fault", OF_IMAGES)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(n, marks=[pytest.mark.slow] if case.gate == "shortcut" else []) for n, case in OF_IMAGES.items()],
+)
 def test_a_fault_of_images_is_stopped_by_its_gate(fault: str, images: Court) -> None:
     assert OF_IMAGES[fault].gate in refusing(images.gates(OF_IMAGES[fault].make, **only(OF_IMAGES[fault].gate)))
 
@@ -71,7 +74,7 @@ def test_no_other_gate_would_have_stopped_a_fault_of_tables(fault: str, tables: 
     assert refusing(tables.gates(OF_TABLES[fault].make)) == [OF_TABLES[fault].gate]
 
 
-@pytest.mark.parametrize("kind", ["images", "tables"])
+@pytest.mark.parametrize("kind", [pytest.param("images", marks=pytest.mark.slow), "tables"])
 def test_an_artefact_that_every_class_has_is_no_shortcut(kind: str, request: pytest.FixtureRequest) -> None:
     gates = request.getfixturevalue(kind).gates(artefact_everywhere, **only("shortcut"))
     assert gates["shortcut"].passed
