@@ -67,7 +67,9 @@ def test_fresh_real_rows_are_published(tmp_path: Path) -> None:
 
 def test_a_generator_of_fifty_steps_is_refused(tmp_path: Path) -> None:
     """The packaged example with a thirtieth of its training."""
-    status, printed = said_by(tmp_path, "--store", tmp_path / "store", "--set", "train.steps=50", "--set", "worth.seeds=0")
+    status, printed = said_by(
+        tmp_path, "--store", tmp_path / "store", "--set", "train.steps=50", "--set", "worth.seeds=0"
+    )
     assert status == 3
     assert set(refused_by(printed)) & {"sample_quality", "label_agreement", "marginals", "coverage"}
     assert re.search(r"^kept at +.+/quarantine/.+$", printed, re.MULTILINE)
