@@ -29,19 +29,8 @@ from _cells import RESULTS, UNFINISHED, Cell, Cells, mean_and_error
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the faults are those that the tests assert
 
-from _faults import (
-    OF_IMAGES,
-    OF_TABLES,
-    Case,
-    Court,
-    artefact_everywhere,
-    breast_cancer,
-    clean,
-    digits,
-    orchard,
-    refusing,
-    wine,
-)
+from _fault_rows import breast_cancer, digits, orchard, wine
+from _faults import OF_IMAGES, OF_TABLES, Case, Court, artefact_everywhere, clean, refusing
 
 from augment.gates import GATES
 from augment.store import code_version

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from _faults import Court, Rows, as_many, labels_of, moved, only, orchard_court, refusing, values_of
+from _fault_rows import Rows, as_many, labels_of, moved, values_of
+from _faults import Court, only, orchard_court, refusing
 from torch import Tensor
 
 from augment.checks._nearness import Stratum, nearness

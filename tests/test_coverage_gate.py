@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from _faults import Rows, clean, labels_of, only, orchard_court, refusing, values_of
+from _fault_rows import Rows, labels_of, values_of
+from _faults import clean, only, orchard_court, refusing
 
 from augment.checks.coverage import FEWEST, Coverage, _error, _excess, _far
 from augment.worth.fidelity import Diversity, Figure

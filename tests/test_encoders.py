@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from _faults import Court, orchard, orchard_court
+from _fault_rows import orchard
+from _faults import Court, orchard_court
 
 from augment.encoding import encode
 from augment.ingest import ingest

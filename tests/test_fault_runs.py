@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from _faults import OF_IMAGES, OF_TABLES, Case, Court, Rows, clean, digits, orchard
+from _fault_rows import Rows, digits, orchard
+from _faults import OF_IMAGES, OF_TABLES, Case, Court, clean
 from _processes import augment, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -14,18 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from _faults import (
-    OF_IMAGES,
-    OF_TABLES,
-    Court,
-    artefact_everywhere,
-    clean,
-    digits,
-    only,
-    orchard,
-    orchard_court,
-    refusing,
-)
+from _fault_rows import digits, orchard
+from _faults import OF_IMAGES, OF_TABLES, Court, artefact_everywhere, clean, only, orchard_court, refusing
 from _judged_sets import TABLE, Trial, failed, model_artifact, real_artifact, table_rows
 
 from augment.ingest import ingest

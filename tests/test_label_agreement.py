@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from _faults import Rows, labels_of, only, orchard_court, put, refusing
+from _fault_rows import Rows, labels_of, put
+from _faults import only, orchard_court, refusing
 
 from augment.checks.label_agreement import PRIOR_ROWS, LabelAgreement, _real_shares, _variance
 
