@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _fault_rows import LEVEL, PARTS, Rows, as_many, labels_of, orchard, put, values_of, with_pixels
+from _fault_rows import LEVEL, PARTS, Rows, as_many, labels_of, moved, numbers_of, orchard, put, values_of, with_pixels
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
