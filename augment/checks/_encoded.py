@@ -12,19 +12,24 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from augment.checks._class_numbers import FEATURE
 from augment.checks._contract import Evidence, Flags, Shard, sound_rows
+from augment.checks._discrepancies import Floats
 from augment.checks._real import BATCH_ROWS, RealRows
 from augment.worth.fidelity import ALL_ROWS, LARGEST_CLASS
 from models._contract import Batch
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from augment.worth.encoders import Encoders
 
 
 class DrawnRows(NamedTuple):
     """Rows of the set: encoded ``rows`` and ``positions`` ``(N, size)``, with what is known of each, in one order.
 
-    They are as first drawn, or those that will be published where rows are selected. ``parents`` says which rows name
+    They are as first drawn, or those that will be published where rows are selected. ``measures`` ``(N, F)`` are those
+    of :mod:`augment._features`, numbers as they are; ``parents`` says which rows name
     real ones that they were drawn from; ``accepted`` which will be published.
     """
 
@@ -33,6 +38,7 @@ class DrawnRows(NamedTuple):
     sample_ids: list[str]
     parents: Flags
     accepted: Flags
+    measures: Floats
 
 
 def nets_of(evidence: Evidence | Shard | RealRows) -> Encoders:
@@ -65,6 +71,7 @@ def rows_of_set(evidence: Evidence) -> DrawnRows:
     parts, positions = [encoders.encode(empty)], [encoders.positions(empty)]
     ids: list[str] = []
     parents, accepted = [np.zeros(0, dtype=bool)], [np.zeros(0, dtype=bool)]
+    measures: list[Floats] = []
     for rows, said in _batches_of_set(evidence):
         names = np.array(said["label"].to_pylist(), dtype=object)
         published = said["accepted"].to_numpy(zero_copy_only=False)
@@ -79,18 +86,27 @@ def rows_of_set(evidence: Evidence) -> DrawnRows:
         ids += some["sample_id"].to_pylist()
         parents.append(some["parent_ids"].is_valid().to_numpy(zero_copy_only=False))
         accepted.append(published[kept])
+        names_of_measures = [name for name in said.schema.names if name.startswith(FEATURE)]
+        measures.append(as_matrix(said.select(names_of_measures).to_pandas())[kept])
     return DrawnRows(
         Batch(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])),
         torch.cat(positions),
         ids,
         np.concatenate(parents),
         np.concatenate(accepted),
+        np.concatenate(measures or [np.empty((0, 0))]),
     )
+
+
+def as_matrix(features: pd.DataFrame) -> Floats:
+    """Measures ``(N, F)`` as numbers, NaN where one is missing."""
+    return features.to_numpy(np.float64, na_value=np.nan).reshape(len(features), -1)
 
 
 def _batches_of_set(evidence: Evidence) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """The rows of each shard of the set and what the judge said of them, a batch at a time."""
-    columns = ["label", "sound", "accepted"]
     for shard, judged, _ in evidence.of_set:
         with pq.ParquetFile(shard / "shard.parquet") as rows, pq.ParquetFile(judged / "features.parquet") as said:
+            columns = ["label", "sound", "accepted"]
+            columns += [name for name in said.schema_arrow.names if name.startswith(FEATURE)]
             yield from zip(rows.iter_batches(BATCH_ROWS), said.iter_batches(BATCH_ROWS, columns=columns), strict=True)

@@ -29,7 +29,8 @@ class LabelAgreement(Check):
     The judge is a classifier of another design and seed than the nets whose features the other gates use, trained on
     real training rows. A row agrees where the judge gives its own label more than half of the probability. Judges of
     few rows are wrong often, so what counts is the share beside that of real validation rows, which the judge has not
-    seen either. Both shares are of samples: three standard errors of their difference are granted.
+    seen either. Both shares are of samples: two standard errors of their difference are granted, and three in a class,
+    of which there may be many. Real rows are several more above the limit, which is a part of their own share.
     """
 
     kind: Literal["label_agreement"] = "label_agreement"
@@ -75,7 +76,7 @@ class LabelAgreement(Check):
         limits = {name: self._class_limit(real[name], len(own[name])) for name in own}
         value, floor = (float(np.mean([of[name] for name in own])) for of in (shares, {n: real[n][0] for n in own}))
         errors = sum(_variance(real[n][0], real[n][1], len(own[n]), self.of_floor) for n in own)
-        limit = max(0.0, self.of_floor * floor - 3 * math.sqrt(errors) / len(own))
+        limit = max(0.0, self.of_floor * floor - 2 * math.sqrt(errors) / len(own))
         worst = min(own, key=lambda name: shares[name] - limits[name])
         below = {name: shares[name] - limits[name] for name in own}
         return Finding(

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from augment._hashing import value_pairs
 from augment._layout import ID_PREFIX
 from augment.checks._contract import (
     Check,
@@ -25,7 +27,7 @@ from augment.checks._contract import (
     bounded,
 )
 from augment.checks._hashes import contained, save_sorted
-from augment.checks._real import HELD_OUT, RealRows
+from augment.checks._real import HELD_OUT, Part, RealRows
 from augment.gates import plural
 from augment.schema import DatasetSchema, class_indices
 from augment.store import ArtifactRef
@@ -56,7 +58,7 @@ class Lineage(Check):
         del held_out
         ordered.unlink()
         _save_rows(real, folder)
-        return {"train_rows_held_out": shared}
+        return {"train_rows_held_out": shared, "train_rows_of_held_out_groups": _rows_of_held_out_groups(real)}
 
     def rows(self, shard: Shard, learned: Learned) -> RowFigures:
         """Which rows name a parent that is no training row of their own class."""
@@ -71,6 +73,9 @@ class Lineage(Check):
         shared = int(learned.figures["train_rows_held_out"])
         if shared:
             broken.append(f"{shared:,} training rows have the same content as a validation or test row")
+        leaked = int(learned.figures["train_rows_of_held_out_groups"])
+        if leaked:
+            broken.append(f"{leaked:,} training rows are of the same group as a validation or test row")
         origin = (
             f"generator {evidence.model.sha256[:12]}, which saw training rows only" if files is None else _of(files)
         )
@@ -143,6 +148,21 @@ def _save_rows(real: RealRows, folder: Path) -> None:
     order = np.argsort(unordered, kind="stable")
     np.save(folder / "train_ids.npy", unordered[order])
     np.save(folder / "train_classes.npy", np.concatenate(classes)[order])
+
+
+def _rows_of_held_out_groups(real: RealRows) -> int:
+    """How many training rows are of a group, by the column that the split names, of which others are held out."""
+    group = json.loads((real.path / "ingest.json").read_text()).get("split", {}).get("group")
+    if group is None:
+        return 0
+
+    def groups(*parts: Part) -> Iterator[NDArray[np.uint64]]:
+        for batch in real.batches(*parts, columns=[group]):
+            named = pc.drop_null(batch.column(0))  # a row without a group is a group of its own
+            yield value_pairs(named, real.schema.column(group))[:, 0]
+
+    held_out = np.unique(np.concatenate([*groups(*HELD_OUT), np.empty(0, np.uint64)]))
+    return sum(int(np.isin(own, held_out).sum()) for own in groups("train"))
 
 
 def _count_foreign(judged: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from augment._seeding import derive_seed, numpy_generator
-from augment.checks._contract import Check, Evidence, Finding, Learned, bounded
-from augment.checks._encoded import drawn_of, nets_of
+from augment.checks._contract import Check, Evidence, Figures, Finding, Learned, bounded
+from augment.checks._encoded import DrawnRows, as_matrix, drawn_of, nets_of
+from augment.checks._real import SEEN, Part, RealRows
 from augment.schema import class_titles
-from augment.worth._detector import Floats, detect, side_weights
-from augment.worth.fidelity import joined
-from models._contract import Batch
+from augment.worth._detector import Floats, Seen, detect, side_weights
+from augment.worth.fidelity import ALL_ROWS, RealSide
 
 GATE = "shortcut"
 MOST = 500  # rows of a class on either side
@@ -28,12 +29,14 @@ class Shortcut(Check):
     """Refuses a set in which a classifier could learn "looks generated, so it is of those classes".
 
     A detector learns to tell synthetic from real training rows of the same class, and says of rows that it has not
-    seen whether they look generated. Classes are cut in two groups: those of which a larger share of the weighted
-    training rows looks generated than of real rows, in which nothing is, and the others. The figure is the difference
-    between the groups, of weighted training rows less that of real ones (held-out and training); groups are chosen on
-    one half of the rows and measured on the other. With weights that give real and synthetic rows half of each class,
-    a set whose artefacts are the same in every class has a figure of 0, however easily it is told from real rows; where
-    recognisable synthetic rows are in one group only it is 1/2, and real rows of that group will be lost to the other.
+    seen whether they look generated. It sees numbers as they are, too: a value next to one that most real rows have is
+    plain to a classifier, and equal to that one for a model. Classes are cut in two groups: those of which a larger
+    share of the weighted training rows looks generated than of real rows, in which nothing is, and the others. The
+    figure is the difference between the groups, of weighted training rows less that of real ones (held-out and
+    training); groups are chosen on one half of the rows and measured on the other. With weights that give real and
+    synthetic rows half of each class, a set whose artefacts are the same in every class has a figure of 0, however
+    easily it is told from real rows; where recognisable synthetic rows are in one group only it is 1/2, and real rows
+    of that group will be lost to the other. Two standard errors are granted beyond the margin, which is several itself.
     """
 
     kind: Literal["shortcut"] = "shortcut"
@@ -45,26 +48,32 @@ class Shortcut(Check):
         0.15, gt=0, le=0.5, allow_inf_nan=False, description="Largest difference between groups of classes."
     )
 
+    def learn(self, real: RealRows, folder: Path) -> Figures:
+        """Some training and validation rows of each class, as detectors see them."""
+        for part in SEEN:
+            found = _some_of_each_class(real, part)
+            arrays = (found.x.numpy(), found.measures, found.y.numpy())
+            for name, values in zip(Seen._fields, arrays, strict=True):
+                np.save(folder / f"{part}-{name}.npy", values)
+        return {}
+
     def find(self, evidence: Evidence, learned: Learned) -> Finding:
         """How much more of some classes' rows looks generated than of the others', above what it does on real rows."""
-        encoders, drawn = nets_of(evidence), drawn_of(evidence)
-        side, names = encoders.real, class_titles(evidence.schema)
-        kept = torch.from_numpy(drawn.accepted) & (drawn.rows.y >= 0)
-        synthetic = _some(Batch(drawn.rows.x[kept], drawn.rows.y[kept]), side.seed)
-        if len(names) < 2 or not len(synthetic.y) or not side.held_out:
+        side, names = nets_of(evidence).real, class_titles(evidence.schema)
+        synthetic = _some(drawn_of(evidence), side)
+        real, held = (_learned(learned, part) for part in SEEN)
+        if len(names) < 2 or not len(synthetic.y) or not len(held.y):
             return Finding(
                 "There are no two classes with synthetic rows and held-out real rows to compare.", applies=False
             )
-        real = _some(joined(side.train, side.spec), side.seed)
-        held = joined(side.held_out, side.spec)
-        scores = detect(side.spec, real, synthetic, held.x, derive_seed(side.seed, GATE))
+        scores = detect(side.spec, real, synthetic, held, derive_seed(side.seed, GATE))
         y = torch.cat([real.y, synthetic.y]).numpy()
         weight = side_weights(y, np.repeat([0, 1], [len(real.y), len(synthetic.y)]))
         ours = _Side(np.concatenate([scores.real, scores.synthetic]) > 0, y, weight)
         of_real = np.concatenate([held.y.numpy(), real.y.numpy()])
         theirs = _Side(np.concatenate([scores.unseen, scores.real]) > 0, of_real, np.ones(len(of_real)))
         found = _apart(ours, theirs, side.seed)
-        limit = self.margin + 3 * found.error
+        limit = self.margin + 2 * found.error
         group = [names[label] for label in found.group]
         said = f"Of {', '.join(group)}, beside the other classes, a share larger by {found.ours:.2f} of the weighted "
         said += (
@@ -163,10 +172,33 @@ def _resampled(side: _Side, draw: np.random.Generator) -> _Side:
     return side.take(np.concatenate(rows))
 
 
-def _some(rows: Batch, seed: int) -> Batch:
-    """At most 500 rows of each class, a seeded choice."""
-    draw = numpy_generator(seed, GATE, "rows")
-    y = rows.y.numpy()
+def _some_of_each_class(real: RealRows, part: Part) -> Seen:
+    """A few labelled rows of each class, a seeded choice."""
+    encoders = nets_of(real)
+    found: list[Seen] = []
+    for batch in real.few_of_each_class(min(MOST, max(50, ALL_ROWS // max(1, encoders.spec.num_classes))), part):
+        y = encoders.labels(batch)
+        x = encoders.positions(batch).reshape(-1, *encoders.spec.shape)
+        found.append(Seen(x[y >= 0], as_matrix(real.measure(batch))[y.numpy() >= 0], y[y >= 0]))
+    if not found:
+        return Seen(torch.empty(0, *encoders.spec.shape), np.empty((0, 0)), torch.empty(0, dtype=torch.int64))
+    return Seen(
+        torch.cat([rows.x for rows in found]),
+        np.concatenate([rows.measures for rows in found]),
+        torch.cat([rows.y for rows in found]),
+    )
+
+
+def _learned(learned: Learned, part: Part) -> Seen:
+    x, measures, y = (np.array(learned.array(f"{part}-{name}")) for name in Seen._fields)
+    return Seen(torch.from_numpy(x), measures, torch.from_numpy(y))
+
+
+def _some(drawn: DrawnRows, side: RealSide) -> Seen:
+    """At most 500 accepted rows of each class, a seeded choice."""
+    draw = numpy_generator(side.seed, GATE, "rows")
+    y = np.where(drawn.accepted, drawn.rows.y.numpy(), -1)
     kept = [draw.permutation(np.flatnonzero(y == label))[:MOST] for label in np.unique(y[y >= 0])]
-    places = torch.from_numpy(np.sort(np.concatenate([*kept, np.zeros(0, dtype=np.int64)])))
-    return Batch(rows.x[places], rows.y[places])
+    places = np.sort(np.concatenate([*kept, np.zeros(0, dtype=np.int64)]))
+    x = drawn.positions[places].reshape(-1, *side.spec.shape)
+    return Seen(x, drawn.measures[places], drawn.rows.y[places])

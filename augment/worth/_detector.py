@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,30 +47,44 @@ class Scores:
     auc: float
 
 
-def detect(spec: TensorSpec, real: Batch, synthetic: Batch, unseen: Tensor, seed: int) -> Scores:
-    """The scores of ``real`` and ``synthetic`` rows and of ``unseen`` real ones ``(U, *shape)``.
+class Seen(NamedTuple):
+    """Rows as detectors see them: ``x`` ``(N, *shape)``, measures of them ``(N, F)``, and their classes ``y``."""
+
+    x: Tensor
+    measures: Floats
+    y: Tensor
+
+    @property
+    def numbers(self) -> Floats:
+        """All numbers of each row."""
+        return np.column_stack([self.x.flatten(1).double().numpy(), self.measures])
+
+
+def detect(spec: TensorSpec, real: Seen, synthetic: Seen, unseen: Seen, seed: int) -> Scores:
+    """The scores of ``real`` and ``synthetic`` rows and of ``unseen`` real ones.
 
     Two detectors are trained, a net of the form that suits the rows, which sees textures, and boosted trees, which see
-    a single number that is always off; the one with the larger ``auc`` counts. Each learns from the classes that have
-    both sides, with the same mass on either, so that it learns what looks generated and not which classes are. Rows are
-    split into three folds within class and side; unseen rows have the mean of the three detectors' scores. Where no
-    class has both sides all classes are learned from, since what looks generated cannot be told from class then.
+    a single number that is always off, also by less than an encoded row shows; the one with the larger ``auc`` counts.
+    Each learns from the classes that have both sides, with the same mass on either, so that it learns what looks
+    generated and not which classes are. Rows are split into three folds within class and side; unseen rows have the
+    mean of the three detectors' scores. Where no class has both sides all classes are learned from, since what looks
+    generated cannot be told from class then.
     """
-    x = torch.cat([real.x, synthetic.x])
     y = torch.cat([real.y, synthetic.y])
     side = torch.cat([torch.zeros(len(real.y)), torch.ones(len(synthetic.y))]).long()
     weight = side_weights(y.numpy(), side.numpy())
     taught = _of_both_sides(y, side)
     fold = _folds(y, side, seed)
+    net = partial(_net_scores, spec, torch.cat([real.x, synthetic.x]), unseen.x)
+    trees = partial(_tree_scores, np.concatenate([real.numbers, synthetic.numbers]), unseen.numbers)
     best: Scores | None = None
-    for name, fit in (("net", _net_scores), ("trees", _tree_scores)):
-        own, of_unseen = np.zeros(len(x)), np.zeros(len(unseen))
+    for name, fit in (("net", net), ("trees", trees)):
+        own, of_unseen = np.zeros(len(y)), np.zeros(len(unseen.y))
         for number in range(FOLDS):
             out = fold == number
             seen = taught & ~out
-            rows = Batch(x[seen], side[seen])
-            scores = fit(spec, rows, weight[seen.numpy()], [x[out], unseen], derive_seed(seed, name, number))
-            own[out.numpy()] = scores[0]
+            scores = fit(side, seen, weight, derive_seed(seed, name, number))
+            own[out.numpy()] = scores[0][out.numpy()]
             of_unseen += scores[1] / FOLDS
         found = own[: len(real.y)], own[len(real.y) :]
         counted = np.where(taught.numpy(), weight, 0.0)
@@ -116,20 +132,23 @@ def _folds(y: Tensor, side: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(fold)
 
 
-def _net_scores(spec: TensorSpec, rows: Batch, weight: Floats, asked: list[Tensor], seed: int) -> list[Floats]:
-    """The log odds that rows are synthetic, by a net."""
-    net = fit_classifier(replace(spec, num_classes=2), rows, NET, seed, torch.from_numpy(weight))
-    found = []
-    for x in asked:
-        logits = net.logits(x).double().numpy()
-        found.append(logits[:, SYNTHETIC] - logits[:, 0])
-    return found
+def _net_scores(
+    spec: TensorSpec, x: Tensor, unseen: Tensor, side: Tensor, seen: Tensor, weight: Floats, seed: int
+) -> list[Floats]:
+    """The log odds that rows are synthetic, by a net that learned the ``side`` of those that are ``seen``."""
+    rows = Batch(x[seen], side[seen])
+    net = fit_classifier(replace(spec, num_classes=2), rows, NET, seed, torch.from_numpy(weight[seen.numpy()]))
+    logits = [net.logits(rows).double().numpy() for rows in (x, unseen)]
+    return [found[:, SYNTHETIC] - found[:, 0] for found in logits]
 
 
-def _tree_scores(_spec: TensorSpec, rows: Batch, weight: Floats, asked: list[Tensor], seed: int) -> list[Floats]:
-    """The log odds that rows are synthetic, by boosted trees over the numbers of a row."""
+def _tree_scores(
+    numbers: Floats, unseen: Floats, side: Tensor, seen: Tensor, weight: Floats, seed: int
+) -> list[Floats]:
+    """The same by boosted trees over the numbers of a row."""
     import lightgbm
 
-    data = lightgbm.Dataset(rows.x.flatten(1).numpy(), rows.y.numpy(), weight=weight * len(weight) / weight.sum())
+    own = weight[seen.numpy()]
+    data = lightgbm.Dataset(numbers[seen.numpy()], side[seen].numpy(), weight=own * len(own) / own.sum())
     trees = lightgbm.train({**TREES, "seed": seed % 2**31}, data, num_boost_round=ROUNDS)
-    return [np.asarray(trees.predict(x.flatten(1).numpy(), raw_score=True)) if len(x) else np.zeros(0) for x in asked]
+    return [np.asarray(trees.predict(x, raw_score=True)) if len(x) else np.zeros(0) for x in (numbers, unseen)]
