@@ -232,10 +232,10 @@ def _order(entry: Entry) -> tuple[int, float, float]:
 
 def _notes(entries: Sequence[Entry]) -> list[str]:
     """That the first two are too near to each other for the validation rows to tell, where it is so."""
-    lifts = [(entry.name, entry.validation) for entry in entries if entry.verdict == "passed"]
-    if len(lifts) < 2 or lifts[0][1] is None or lifts[1][1] is None:
+    lifts = [(e.name, e.validation) for e in entries if e.verdict == "passed" and e.validation is not None]
+    if len(lifts) < 2:
         return []
-    (first, ours), (second, others) = lifts[0], lifts[1]
+    (first, ours), (second, others) = lifts[:2]
     apart = np.array(ours.by_seed) - np.array(others.by_seed)
     error = float(apart.std(ddof=1)) / math.sqrt(len(apart)) if len(apart) > 1 else math.inf
     if apart.mean() > NEAR * error:

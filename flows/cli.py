@@ -124,9 +124,8 @@ def compare(
     outcome = compare_here(load, named, publish, verbose)
     print_json(as_document(outcome)) if json else print_outcome(outcome)
     if publish and (outcome.publication is None or outcome.publication.status == "refused"):
-        for sentence in outcome.comparison.refusals:
-            print(f"augment: {sentence}", file=sys.stderr)
-        print(f"augment: {outcome.comparison.dataset} is not blessed, nothing is published.", file=sys.stderr)
+        reason = "no model passes the gates" if outcome.publication is None else "the best model is refused"
+        print(f"augment: {outcome.comparison.dataset} is not blessed, because {reason}.", file=sys.stderr)
         raise typer.Exit(REFUSED)
 
 

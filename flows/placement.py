@@ -100,11 +100,11 @@ def run_elsewhere(deployment: str, parameters: dict[str, Any]) -> None:
 def error_of(child: FlowRun, deployment: str) -> AugmentError:
     """Why a child run did not complete: what its user can mend is said again here, as the error that it was there."""
     message = (child.state.message if child.state else None) or ""
-    for kind in (InputError, TrainingError):
-        said = re.search(rf"\b{kind.__name__}: (.+)", message, re.DOTALL)
-        if said is not None:
-            return kind(f"{said[1].strip()} (Said by the run {child.name} of {deployment}.)")
-    return AugmentError(f"the run {child.name} of {deployment} ended as {describe_state(child.state)}")
+    refused = re.search(rf"\b{InputError.__name__}: (.+)", message, re.DOTALL)
+    if refused is not None:
+        return InputError(f"{refused[1].strip()} (Said by the run {child.name} of {deployment}.)")
+    kind = TrainingError if f"{TrainingError.__name__}: " in message else AugmentError
+    return kind(f"the run {child.name} of {deployment} ended as {describe_state(child.state)}")
 
 
 def must_find(store: Store, stage: str, key: str, deployment: str) -> ArtifactRef:

@@ -212,6 +212,30 @@ def test_training_runs_on_the_gpu_pool_while_the_parent_waits(server: Server) ->
     assert all(parent["start_time"] < c["start_time"] and c["end_time"] < parent["end_time"] for c in found)
 
 
+def test_models_are_compared_side_by_side_on_the_gpu_pool_and_the_best_is_published(server: Server) -> None:
+    config = server.config("compared", placement={"train": "train-stage/gpu"}, seed=6)
+    models = [{"kind": "vae"}, {"kind": "flow_matching"}]
+    run = server.start("compare-generators/weekly", config=config, models=models, publish=True)
+    assert server.wait_for(run, seconds=500)["name"] == "Completed"
+    below = server.children(run)
+    assert sorted(child["name"] for child in below) == [
+        "augment-compared-" + winner_of(server), "candidate-compared-flow_matching", "candidate-compared-vae",
+    ]  # fmt: skip
+    tried = [child for child in below if child["name"].startswith("candidate")]
+    assert max(child["start_time"] for child in tried) < min(child["end_time"] for child in tried)
+    trained = [child for candidate in tried for child in server.children(candidate["id"])]
+    assert [child["work_pool_name"] for child in trained] == ["gpu-pool"] * 2
+    artifacts = server.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert "comparison" in {artifact["key"] for artifact in artifacts}
+    assert len(list((server.store / "datasets" / "compared" / "versions").iterdir())) == 1
+
+
+def winner_of(server: Server) -> str:
+    """The winner of the only comparison in the server's store."""
+    (found,) = server.store.glob("stages/compare/[!.]*/comparison.json")
+    return str(json.loads(found.read_text())["winner"])
+
+
 def test_cancelling_a_parent_leaves_no_child(server: Server) -> None:
     long = {"steps": 1_000_000, "device": "cpu"}
     config = server.config("cancelled", placement={"train": "train-stage/gpu"}, train=long)
