@@ -76,8 +76,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_every_command_of_the_contract_is_there_and_no_other() -> None:
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     assert commands == {
-        "run", "plan", "compare", "models", "sources", "checks", "list", "show", "verify", "rollback", "pin", "unpin", "gc",
-        "doctor",
+        "run", "plan", "compare", "models", "sources", "checks", "list", "show", "verify", "rollback", "pin", "unpin",
+        "gc", "doctor",
     }  # fmt: skip
 
 
