@@ -93,6 +93,7 @@ class Entry(BaseModel):
     model: dict[str, Any]
     verdict: Literal["passed", "refused", "failed"]
     refused_by: list[str] = []
+    warned_by: list[str] = []
     reasons: list[str] = []
     validation: ValidationLift | None = None
     coverage: float | None = None
@@ -214,6 +215,7 @@ def _entry(trial: Trial, cost: Cost, metric: Metric, store: Store) -> Entry:
         model=trial.model,
         verdict="refused" if failed else "passed",
         refused_by=[gate.gate for gate in failed],
+        warned_by=[gate.gate for gate in gates.values() if gate.passed is False and gate not in failed],
         reasons=[gate.sentence for gate in failed],
         validation=lift,
         coverage=_value(gates, "coverage"),

@@ -77,7 +77,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     values = (
         entry.rank,
         entry.name,
-        f"refused: {', '.join(entry.refused_by)}" if entry.refused_by else entry.verdict,
+        _gates(entry),
         _lift(entry.validation),
         _percent(entry.coverage),
         entry.frechet_of_floor and round(entry.frechet_of_floor, 2),
@@ -88,6 +88,12 @@ def _row(entry: Entry) -> dict[str, Any]:
         cost.evaluations_per_sample,
     )
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def _gates(entry: Entry) -> str:
+    if entry.refused_by:
+        return f"refused: {', '.join(entry.refused_by)}"
+    return f"{entry.verdict}, warned: {', '.join(entry.warned_by)}" if entry.warned_by else entry.verdict
 
 
 def _legend(comparison: Comparison) -> str:

@@ -182,6 +182,8 @@ def test_the_table_says_what_was_measured_and_leaves_the_rest_empty(stages: Stag
     rows = table_rows(found.model_copy(update={"worth": None, "winner": None}))
     assert [*rows[0]] == [*COLUMNS]
     assert rows[0]["lift on validation"] == "+15.0 +- 5.0"
+    warned = found.entries[0].model_copy(update={"warned_by": ["joint"]})
+    assert table_rows(found.model_copy(update={"entries": [warned]}))[0]["gates"] == "passed, warned: joint"
     assert (rows[1]["gates"], rows[1]["lift on validation"]) == ("refused: copying", "not measured")
     assert (rows[1]["farther"], rows[1]["Fréchet / real"]) == ("40%", None)
 

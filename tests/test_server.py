@@ -217,11 +217,11 @@ def test_models_are_compared_side_by_side_on_the_gpu_pool_and_the_best_is_publis
     models = [{"kind": "vae"}, {"kind": "flow_matching"}]
     run = server.start("compare-generators/weekly", config=config, models=models, publish=True)
     assert server.wait_for(run, seconds=500)["name"] == "Completed"
-    below = server.children(run)
-    assert sorted(child["name"] for child in below) == [
+    started_by_it = server.children(run)
+    assert sorted(child["name"] for child in started_by_it) == [
         "augment-compared-" + winner_of(server), "candidate-compared-flow_matching", "candidate-compared-vae",
     ]  # fmt: skip
-    tried = [child for child in below if child["name"].startswith("candidate")]
+    tried = [child for child in started_by_it if child["name"].startswith("candidate")]
     assert max(child["start_time"] for child in tried) < min(child["end_time"] for child in tried)
     trained = [child for candidate in tried for child in server.children(candidate["id"])]
     assert [child["work_pool_name"] for child in trained] == ["gpu-pool"] * 2
@@ -239,13 +239,32 @@ def winner_of(server: Server) -> str:
 def test_cancelling_a_parent_leaves_no_child(server: Server) -> None:
     long = {"steps": 1_000_000, "device": "cpu"}
     config = server.config("cancelled", placement={"train": "train-stage/gpu"}, train=long)
-    run = server.start("augment-dataset/on-demand", config=config)
+    cancel_while_it_trains(server, server.start("augment-dataset/on-demand", config=config))
+
+
+def test_cancelling_a_comparison_leaves_no_child_of_its_models(server: Server) -> None:
+    long = {"steps": 1_000_000, "device": "cpu"}
+    config = server.config("cancelled", placement={"train": "train-stage/gpu"}, train=long, seed=8)
+    models = [{"kind": "vae"}, {"kind": "flow_matching"}]
+    run = server.start("compare-generators/weekly", config=config, models=models)
+    cancel_while_it_trains(server, run)
+    assert len(server.children(run)) == 2
+
+
+def cancel_while_it_trains(server: Server, run: str) -> None:
+    """Cancel a run whose training has begun on the GPU pool, and see that everything below it ends."""
     training = server.store / "stages" / "train"
-    wait_until(lambda: list(training.glob(".work-*/metrics.jsonl")), 200, "training on the GPU pool")
+    before = set(training.glob(".work-*/metrics.jsonl"))
+    wait_until(lambda: set(training.glob(".work-*/metrics.jsonl")) - before, 200, "training on the GPU pool")
     time.sleep(2)
     body = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     server.ask(f"/flow_runs/{run}/set_state", body)
     assert server.wait_for(run, seconds=150)["type"] == "CANCELLED"
-    for child in server.children(run):
+    for child in below(server, run):
         assert server.wait_for(child["id"], seconds=150)["type"] in {"CANCELLED", "CRASHED"}
     wait_until(lambda: not any(descendants(pid) for pid in server.workers.values()), 60, "the end of all run processes")
+
+
+def below(server: Server, run: str) -> list[dict[str, Any]]:
+    """The runs that a run started, and those that these started."""
+    return [found for child in server.children(run) for found in (child, *below(server, child["id"]))]
