@@ -56,7 +56,7 @@ class RunRecord(BaseModel):
         self._save()
 
     def finish(self, status: str) -> None:
-        """Say that the run ended: ``published``, ``unchanged``, ``refused`` or ``failed``."""
+        """Say that the run ended: ``published``, ``unchanged``, ``refused``, ``compared`` or ``failed``."""
         self.status = status
         self._save()
 

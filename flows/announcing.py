@@ -31,31 +31,31 @@ def announce(publication: Publication, wanted: Mapping[str, int]) -> None:
     ``wanted`` are the synthetic rows of each class that the plan asked for. What Prefect does not take is logged and no
     error: the dataset is published by now, or set aside.
     """
-    with _or_logged("summary", publication):
+    with or_logged("summary", publication.path):
         said = f"What became of the run: {publication.status}."
         create_markdown_artifact(summary(publication, wanted), key="summary", description=said)
-    with _or_logged("gate table", publication):
+    with or_logged("gate table", publication.path):
         create_table_artifact(gate_rows(publication), key="gates", description="Every gate with its figure and limit.")
-    with _or_logged("picture", publication):
+    with or_logged("picture", publication.path):
         if publication.picture is not None:
             content = small_picture(Path(publication.picture))
             create_image_artifact(content, key="samples", description="Real rows beside synthetic ones.")
-    with _or_logged("asset", publication):
+    with or_logged("asset", publication.path):
         if publication.status == "published":
             _materialise(publication)
-    with _or_logged("event", publication):
+    with or_logged("event", publication.path):
         if publication.status != "unchanged":
             name = f"augment.dataset.{publication.status}"
             emit_event(name, resource=resource(publication), payload=facts(publication))
 
 
 @contextlib.contextmanager
-def _or_logged(what: str, publication: Publication) -> Iterator[None]:
+def or_logged(what: str, path: str) -> Iterator[None]:
     """A block whose failure is logged and no more."""
     try:
         yield
     except Exception:  # noqa: BLE001  (whatever it is, the dataset stands)
-        get_run_logger().exception("The %s of %s cannot be given to Prefect.", what, publication.path)
+        get_run_logger().exception("The %s of %s cannot be given to Prefect.", what, path)
 
 
 def facts(publication: Publication) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ from prefect import State, flow
 from prefect.states import Completed, Failed
 
 from augment.config import RunConfig
-from augment.errors import NotBlessedError
+from augment.errors import AugmentError, NotBlessedError
 from augment.publishing import Publication
-from augment.rounds import round_requests
-from augment.store import ArtifactRef, Store
 from flows import placement, tasks
 from flows.announcing import announce
+from flows.auditing import audited
 from flows.measuring import measure_worth
-from flows.recording import Run, recorded
+from flows.recording import recorded
 
 
 @flow(
@@ -35,44 +33,13 @@ def augment_dataset(config: RunConfig) -> State[Publication]:
     a run that would publish what is published already ends as `Unchanged`.
     """
     with recorded(config) as run:
-        real = run.keep(tasks.ingest(config))
-        # before the training: what does not fit the data should cost no GPU
-        wanted = tasks.rows_to_draw(config, real)
-        if tasks.need_encoders(config):
-            run.keep(tasks.learn_encoders(config, real))
-        reference = run.keep(tasks.make_reference(config, real))
-        model = run.keep(placement.train(config, real))
-        shards, judged = draw(config, run, real, model, reference, wanted)
-        audit = run.keep(tasks.conclude(config, real, reference, model, wanted, shards, judged))
-        anew = partial(draw_anew, run=run, real=real, reference=reference, wanted=wanted)
-        worth = measure_worth(config, run, real, audit, (shards, judged), anew)
-        context = run.context.with_findings(wanted, (reference,), worth)
-        publication = run.ended(tasks.publish(config, real, model, shards, judged, audit, context))
-    announce(publication, wanted)
+        found = audited(config, run)
+        worth = measure_worth(config, run, found.real, found.audit, found.drawn, found.draw_anew(run))
+        context = run.context.with_findings(found.wanted, (found.reference,), worth)
+        publication = tasks.publish(config, found.real, found.model, *found.drawn, found.audit, context)
+        run.ended(publication.status)
+    announce(publication, found.wanted)
     return final_state(publication)
-
-
-def draw(
-    config: RunConfig, run: Run, real: ArtifactRef, model: ArtifactRef, reference: ArtifactRef, wanted: dict[str, int]
-) -> tuple[list[ArtifactRef], list[ArtifactRef]]:
-    """Shards and their judgements, drawn in rounds until no class lacks rows or the rounds are used up."""
-    shards: list[ArtifactRef] = []
-    judged: list[ArtifactRef] = []
-    for number in range(config.generate.rounds + 1):
-        requests = round_requests(config.generate, model, wanted, judged, number, Store.open(config.store))
-        for shard in placement.generate(config, real, model, requests):
-            shards.append(run.keep(shard))
-            judged.append(run.keep(tasks.judge_shard(config, real, reference, shard, list(judged), wanted)))
-        if not requests:
-            break
-    return shards, judged
-
-
-def draw_anew(
-    config: RunConfig, run: Run, real: ArtifactRef, reference: ArtifactRef, wanted: dict[str, int]
-) -> tuple[list[ArtifactRef], list[ArtifactRef]]:
-    """Shards and their judgements of a model that is trained with the seed of ``config``."""
-    return draw(config, run, real, run.keep(placement.train(config, real)), reference, wanted)
 
 
 class RefusalError(NotBlessedError):
@@ -91,3 +58,16 @@ def final_state(publication: Publication) -> State[Any]:
         return Failed(name="NotBlessed", message=str(refusal), data=refusal)
     name = "Unchanged" if publication.status == "unchanged" else "Completed"
     return Completed(name=name, message=f"{publication.dataset} {publication.version}", data=publication)
+
+
+def outcome_of(state: State[Any]) -> Publication:
+    """What the flow returned, refused or not, or the error that ended it."""
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, RefusalError):
+        return result.publication
+    if isinstance(result, BaseException):
+        raise result
+    if result is None:
+        raise AugmentError(f"the run ended as {state.name} ({state.message}).")
+    assert isinstance(result, Publication)
+    return result

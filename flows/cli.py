@@ -102,6 +102,34 @@ def plan(
 
 
 @app.command()
+def compare(
+    kinds: Annotated[str, typer.Option("--models", metavar="KIND,KIND,...", help="The models; see `augment models`.")],
+    file: RunFile = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Publish the dataset of the best model.")] = False,
+    set_: Settings = None,
+    store: RunStore = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train several models and rank them on validation rows, in one table; the best alone is measured on test rows."""
+    from flows.comparison_table import as_document, print_outcome
+    from flows.local_run import compare_here
+
+    def load() -> Any:
+        from augment.runfile import load_run_config
+
+        return load_run_config(file, set_ or [], store)
+
+    named = [kind.strip() for kind in kinds.split(",") if kind.strip()]
+    outcome = compare_here(load, named, publish, verbose)
+    print_json(as_document(outcome)) if json else print_outcome(outcome)
+    if publish and (outcome.publication is None or outcome.publication.status == "refused"):
+        reason = "no model passes the gates" if outcome.publication is None else "the best model is refused"
+        print(f"augment: {outcome.comparison.dataset} is not blessed, because {reason}.", file=sys.stderr)
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
 def models(json: Json = False) -> None:
     """List the generative models: what each accepts and offers, and what drawing costs."""
     _show(listing.model_rows(), json)

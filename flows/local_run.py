@@ -7,29 +7,52 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from augment.errors import AugmentError, InputError
+from augment.errors import InputError
 from flows.local_server import local_api, silence_telemetry
 
 if TYPE_CHECKING:
-    from prefect import State
-
     from augment.config import RunConfig
     from augment.publishing import Publication
+    from flows.compare_generators import Outcome
 
 
 def run_here(load: Callable[[], RunConfig], verbose: bool = False) -> Publication:
-    """What became of the run that ``load`` describes.
-
-    The API starts first and gets ready while ``load`` and the imports take their time. Nothing is written to standard
-    output.
+    """What became of the run that ``load`` describes. Nothing is written to standard output.
 
     Raises:
         AugmentError: the run file is wrong, the API cannot start, or a stage failed.
     """
     started = time.monotonic()
+    with _ready(load, verbose) as config:
+        from flows.augment_dataset import augment_dataset, outcome_of
+
+        publication = outcome_of(augment_dataset(config, return_state=True))
+    return publication.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+
+
+def compare_here(load: Callable[[], RunConfig], kinds: list[str], publish: bool, verbose: bool = False) -> Outcome:
+    """What became of the comparison of models of these kinds, in the run that ``load`` describes.
+
+    Raises:
+        AugmentError: as :func:`run_here`; or there is no such kind.
+    """
+    with _ready(load, verbose) as config:
+        from augment.comparison import chosen_models
+        from flows.compare_generators import compare_generators, outcome_of
+
+        models = chosen_models(config, kinds)
+        return outcome_of(compare_generators(config, models, publish, return_state=True))
+
+
+@contextlib.contextmanager
+def _ready(load: Callable[[], RunConfig], verbose: bool) -> Iterator[RunConfig]:
+    """What ``load`` gives, with an API to run flows by and a terminal that shows how far they are.
+
+    The API starts first and gets ready while ``load`` and the imports take their time.
+    """
     _prepare_environment(verbose)
     with contextlib.redirect_stdout(sys.stderr), local_api() as server:
         config = load()
@@ -38,7 +61,7 @@ def run_here(load: Callable[[], RunConfig], verbose: bool = False) -> Publicatio
         from augment.store import Store
 
         Store.open(config.store)
-        from flows.augment_dataset import augment_dataset
+        import flows.augment_dataset  # noqa: F401  (takes seconds, which the API takes too)
         from flows.progress import SHOWN, terminal_listener
 
         if server is not None:
@@ -48,10 +71,9 @@ def run_here(load: Callable[[], RunConfig], verbose: bool = False) -> Publicatio
                 warnings.simplefilter("ignore")
             token = SHOWN.set(listener)
             try:
-                publication = _outcome(augment_dataset(config, return_state=True))
+                yield config
             finally:
                 SHOWN.reset(token)
-    return publication.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
 
 
 def _prepare_environment(verbose: bool) -> None:
@@ -67,19 +89,3 @@ def _refuse_placement(config: RunConfig) -> None:
             raise InputError(
                 f"placement.{name} names the deployment '{value}', which needs a Prefect server; set PREFECT_API_URL."
             )
-
-
-def _outcome(state: State[Any]) -> Publication:
-    """What the flow returned, or the error that ended it."""
-    from augment.publishing import Publication
-    from flows.augment_dataset import RefusalError
-
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, RefusalError):
-        return result.publication
-    if isinstance(result, BaseException):
-        raise result
-    if result is None:
-        raise AugmentError(f"the run ended as {state.name} ({state.message}).")
-    assert isinstance(result, Publication)
-    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from augment.config import RunConfig
 from augment.store import ArtifactRef
@@ -12,6 +13,13 @@ from flows.recording import Run
 
 Drawn = tuple[list[ArtifactRef], list[ArtifactRef]]  # shards, and what was said of them
 Draw = Callable[[RunConfig], Drawn]  # by a generator that is trained anew with the seed of such a config
+
+
+class Predicted(NamedTuple):
+    """The best classical augmentation, and what the classifiers of each seed predict."""
+
+    search: ArtifactRef
+    measured: list[ArtifactRef]
 
 
 def measure_worth(
@@ -26,18 +34,29 @@ def measure_worth(
     reason = tasks.why_not_measured(config, real, audit)
     if reason is not None:
         return reason
+    predicted = predict(config, run, real, drawn, draw_anew)
+    return tasks.read_worth(config, conclude(config, run, real, drawn, predicted))
+
+
+def predict(config: RunConfig, run: Run, real: ArtifactRef, drawn: Drawn, draw_anew: Draw) -> Predicted:
+    """What classifiers with and without the drawn rows predict for held-out rows; nothing is said of it yet."""
     search = run.keep(tasks.search_classical(config, real))
     by_generator = [drawn, *(draw_anew(tasks.of_generator(config, number)) for number in range(1, generators(config)))]
     measured = [
         run.keep(tasks.measure_arms(config, real, search, *by_generator[number % len(by_generator)], number))
         for number in range(config.worth.seeds)
     ]
+    return Predicted(search, measured)
+
+
+def conclude(config: RunConfig, run: Run, real: ArtifactRef, drawn: Drawn, predicted: Predicted) -> ArtifactRef:
+    """The verdict, which is of test rows."""
+    search, measured = predicted
     parts = [
-        run.keep(tasks.measure_parts(config, real, search, drawn[0], drawn[1], measured, number))
+        run.keep(tasks.measure_parts(config, real, search, *drawn, measured, number))
         for number in range(config.worth.seeds)
     ]
-    worth = run.keep(tasks.conclude_worth(config, real, search, drawn[0], drawn[1], measured, parts))
-    return tasks.read_worth(config, worth)
+    return run.keep(tasks.conclude_worth(config, real, search, *drawn, measured, parts))
 
 
 def generators(config: RunConfig) -> int:

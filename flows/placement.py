@@ -7,6 +7,9 @@ parent knows beforehand. A child does not outlive its parent: it is cancelled wh
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +20,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
 from augment.config import RunConfig
-from augment.errors import AugmentError, InputError
+from augment.errors import AugmentError, InputError, TrainingError
 from augment.generation import STAGE as GENERATE
 from augment.generation import ShardRequest, shard_key
 from augment.given import FromFiles
@@ -31,6 +34,8 @@ from flows import tasks
 
 HERE = "here"
 POLL_SECONDS = 2.0
+# What a run does with its thread while a child works elsewhere; nothing, unless others wait for their turn.
+WAITING: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("waiting", default=nullcontext)
 
 
 def train(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
@@ -72,12 +77,14 @@ def run_elsewhere(deployment: str, parameters: dict[str, Any]) -> None:
 
     Raises:
         InputError: there is no such deployment, or the child refuses its input.
+        TrainingError: the child cannot train.
         AugmentError: the child did not complete.
     """
     if not re.fullmatch(r"[^/]+/[^/]+", deployment):
         raise InputError(f"placement: '{deployment}' is no deployment; write FLOW/DEPLOYMENT, such as train-stage/gpu.")
     try:
-        child = run_deployment(deployment, parameters=parameters, timeout=None, poll_interval=POLL_SECONDS)
+        with WAITING.get()():
+            child = run_deployment(deployment, parameters=parameters, timeout=None, poll_interval=POLL_SECONDS)
     except ObjectNotFound:
         raise InputError(
             f"placement: there is no deployment '{deployment}'; `prefect deployment ls` lists what there is."
@@ -96,7 +103,8 @@ def error_of(child: FlowRun, deployment: str) -> AugmentError:
     refused = re.search(rf"\b{InputError.__name__}: (.+)", message, re.DOTALL)
     if refused is not None:
         return InputError(f"{refused[1].strip()} (Said by the run {child.name} of {deployment}.)")
-    return AugmentError(f"the run {child.name} of {deployment} ended as {describe_state(child.state)}")
+    kind = TrainingError if f"{TrainingError.__name__}: " in message else AugmentError
+    return kind(f"the run {child.name} of {deployment} ended as {describe_state(child.state)}")
 
 
 def must_find(store: Store, stage: str, key: str, deployment: str) -> ArtifactRef:
@@ -114,8 +122,11 @@ def must_find(store: Store, stage: str, key: str, deployment: str) -> ArtifactRe
     return found
 
 
-def cancel_children(parent: UUID | None) -> None:
-    """Ask every unfinished child run of ``parent`` to stop."""
+def cancel_children(parent: UUID | None, gone: bool = False) -> None:
+    """Ask every unfinished run below ``parent`` that has a process of its own to stop.
+
+    A child in the parent's process ends with it; where that process is ``gone``, nobody but this says that it has.
+    """
     if parent is None:
         return
     with get_client(sync_client=True) as client:
@@ -123,13 +134,19 @@ def cancel_children(parent: UUID | None) -> None:
             flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent]))
         )
         for child in children:
-            if child.state is None or not child.state.is_final():
+            if child.state is not None and child.state.is_final():
+                continue
+            if child.deployment_id is not None:
                 client.set_flow_run_state(child.id, Cancelling(message="The run that waited for it has ended."))
+                continue
+            cancel_children(child.id, gone)
+            if gone:
+                client.set_flow_run_state(child.id, Cancelled(message="The run that it was part of has ended."))
 
 
 def cancel_children_of(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """The hook of a parent that was cancelled or crashed; the worker calls it when the run's process is gone."""
-    cancel_children(flow_run.id)
+    cancel_children(flow_run.id, gone=True)
 
 
 def current_run() -> UUID | None:

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from augment.config import BalancePlan, RunConfig, relative_paths
 from augment.errors import InputError
-from augment.publishing import Publication, RunContext
+from augment.publishing import RunContext
 from augment.runs import RunRecord
 from augment.store import ArtifactRef, Store, hash_json
 
@@ -24,15 +24,19 @@ class Run:
         self.context = context
         self._record = record
 
+    @property
+    def kept(self) -> list[ArtifactRef]:
+        """All that this run uses."""
+        return list(self._record.artifacts)
+
     def keep(self, ref: ArtifactRef) -> ArtifactRef:
         """``ref``, noted as used by this run."""
         self._record.note(ref)
         return ref
 
-    def ended(self, publication: Publication) -> Publication:
-        """``publication``, noted as what came of this run."""
-        self._record.finish(publication.status)
-        return publication
+    def ended(self, status: str) -> None:
+        """Note what became of this run."""
+        self._record.finish(status)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ neither Great Expectations nor scikit-learn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import State
 from prefect.cache_policies import NO_CACHE
@@ -15,11 +15,15 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import Task
 
 from augment.config import BalancePlan, RunConfig
+from augment.errors import InputError
 from augment.generation import ShardRequest
 from augment.publishing import Publication, RunContext
 from augment.store import ArtifactRef, Store
 from augment.worth.record import WorthRecord
 from flows.progress import RunProgress
+
+if TYPE_CHECKING:
+    from augment.comparison import Comparison, Cost, Trial
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -232,6 +236,40 @@ def read_worth(config: RunConfig, worth: ArtifactRef) -> WorthRecord:
     from augment.worth.lift import load_worth
 
     return load_worth(worth, Store.open(config.store))
+
+
+@stage(name="fit")
+def cost_of(config: RunConfig, real: ArtifactRef) -> Cost:
+    """What the run's generator would cost; one that does not fit the data is refused."""
+    from augment.comparison import cost_of
+
+    return cost_of(config, real, Store.open(config.store))
+
+
+@stage(name="measurable")
+def refuse_unmeasurable(config: RunConfig, real: ArtifactRef) -> None:
+    """Return if the worth of synthetic rows can be measured with these real rows."""
+    from augment.worth.lift import unmeasurable
+
+    reason = unmeasurable(real, config.worth.metric, config.seed, Store.open(config.store))
+    if reason is not None:
+        raise InputError(f"models cannot be compared, because {reason}.")
+
+
+@stage(name="compare")
+def compare(config: RunConfig, trials: list[Trial], costs: list[Cost], worth: ArtifactRef | None) -> ArtifactRef:
+    """The table of all generators; ``worth`` is that of the first."""
+    from augment.comparison import compare
+
+    section = config.worth
+    return compare(config.name, trials, costs, worth, section.metric, section.seeds, Store.open(config.store))
+
+
+def read_comparison(config: RunConfig, made: ArtifactRef) -> Comparison:
+    """The table that :func:`compare` left."""
+    from augment.comparison import load_comparison
+
+    return load_comparison(made, Store.open(config.store))
 
 
 @stage(name="publish")

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from augment.comparison import Comparison, Entry
 from augment.doctor import Finding, examine_versions
 from augment.errors import IntegrityError
 from augment.gates import GateResult
 from augment.publishing import Publication
 from flows.cli import app
+from flows.compare_generators import Outcome
 from flows.local_server import API_SETTINGS, NO_TELEMETRY, configured_api
 from flows.printing import size
 from flows.progress import Pace, amount
@@ -74,8 +76,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_every_command_of_the_contract_is_there_and_no_other() -> None:
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     assert commands == {
-        "run", "plan", "models", "sources", "checks", "list", "show", "verify", "rollback", "pin", "unpin", "gc",
-        "doctor",
+        "run", "plan", "compare", "models", "sources", "checks", "list", "show", "verify", "rollback", "pin", "unpin",
+        "gc", "doctor",
     }  # fmt: skip
 
 
@@ -139,6 +141,38 @@ def test_a_fault_of_ours_is_status_one_and_its_traceback_is_shown_on_demand(outc
     assert quiet.exit_code == loud.exit_code == 1
     assert quiet.stderr == "augment: unexpected ZeroDivisionError: division by zero\n"
     assert "Traceback" in loud.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [((), None, 0), (("--publish",), "published", 0), (("--publish",), "refused", 3), (("--publish",), None, 3)],
+)
+def test_the_exit_status_says_what_became_of_a_comparison(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: tuple[str, ...], status: str | None, code: int
+) -> None:
+    entry = Entry(rank=1, name="vae", model={}, verdict="refused", refused_by=["joint"], reasons=["Too far."])
+    found = Comparison(dataset="x", metric="macro_f1", seeds=2, winner=None, worth=None, entries=[entry])
+    published = publication(status, tmp_path) if status else None
+    outcome = Outcome(comparison=found, path=str(tmp_path), publication=published)
+
+    def compare_here(load: Any, kinds: list[str], publish: bool, verbose: bool = False) -> Outcome:
+        assert load().name == "digits-scarce"
+        assert (kinds, publish) == (["vae", "gan"], bool(asked))
+        return outcome
+
+    monkeypatch.setattr("flows.local_run.compare_here", compare_here)
+    done = call("compare", "--models", "vae, gan,", *asked, "--json")
+    assert done.exit_code == code
+    document = json.loads(done.stdout)
+    assert document["entries"][0]["reasons"] == ["Too far."]
+    assert (document["publication"] or {}).get("status") == status
+    told = call("compare", "--models", "vae,gan", *asked).stdout
+    assert "refused: joint" in told
+    assert "vae: Too far." in told
+
+
+def test_a_comparison_needs_models(outcome: Any) -> None:
+    assert call("compare").exit_code == 2
 
 
 def test_an_unknown_command_or_option_is_status_two() -> None:

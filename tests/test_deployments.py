@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from uuid import uuid4
 import pytest
 import yaml
 from prefect.automations import Automation
+from prefect.exceptions import ParameterTypeError
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
@@ -39,6 +41,25 @@ def test_runs_of_others_are_not_ended_for_want_of_a_heartbeat(automations: list[
         assert trigger.covers(event(name, "augment", "team"))
         assert not trigger.covers(event(name, "team"))
         assert not trigger.covers(event(name))
+
+
+def test_the_parameters_of_every_deployment_are_those_of_its_flow() -> None:
+    deployments = yaml.safe_load((FOLDER / "prefect.yaml").read_text())["deployments"]
+    scheduled = [deployment for deployment in deployments if "parameters" in deployment]
+    assert {deployment["name"] for deployment in scheduled} == {"nightly", "on-demand", "weekly"}
+    for deployment in scheduled:
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        flow = getattr(importlib.import_module(module), name)
+        flow.validate_parameters(deployment["parameters"])
+
+
+def test_models_of_a_comparison_are_checked_as_parameters() -> None:
+    from flows.compare_generators import compare_generators
+
+    with pytest.raises(ParameterTypeError, match="vea"):
+        compare_generators.validate_parameters({"config": {}, "models": [{"kind": "vea"}], "publish": True})
+    (models,) = [compare_generators.parameters.properties["models"]["items"]]
+    assert {"vae", "flow_matching"} <= set(models["discriminator"]["mapping"])
 
 
 def test_every_deployment_has_the_tag_of_the_automations() -> None:

@@ -212,16 +212,60 @@ def test_training_runs_on_the_gpu_pool_while_the_parent_waits(server: Server) ->
     assert all(parent["start_time"] < c["start_time"] and c["end_time"] < parent["end_time"] for c in found)
 
 
+def test_models_are_compared_side_by_side_on_the_gpu_pool_and_the_best_is_published(server: Server) -> None:
+    config = server.config("compared", placement={"train": "train-stage/gpu"}, seed=6)
+    models = [{"kind": "vae"}, {"kind": "flow_matching"}]
+    run = server.start("compare-generators/weekly", config=config, models=models, publish=True)
+    assert server.wait_for(run, seconds=500)["name"] == "Completed"
+    started_by_it = server.children(run)
+    assert sorted(child["name"] for child in started_by_it) == [
+        "augment-compared-" + winner_of(server), "candidate-compared-flow_matching", "candidate-compared-vae",
+    ]  # fmt: skip
+    tried = [child for child in started_by_it if child["name"].startswith("candidate")]
+    assert max(child["start_time"] for child in tried) < min(child["end_time"] for child in tried)
+    trained = [child for candidate in tried for child in server.children(candidate["id"])]
+    assert [child["work_pool_name"] for child in trained] == ["gpu-pool"] * 2
+    artifacts = server.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert "comparison" in {artifact["key"] for artifact in artifacts}
+    assert len(list((server.store / "datasets" / "compared" / "versions").iterdir())) == 1
+
+
+def winner_of(server: Server) -> str:
+    """The winner of the only comparison in the server's store."""
+    (found,) = server.store.glob("stages/compare/[!.]*/comparison.json")
+    return str(json.loads(found.read_text())["winner"])
+
+
 def test_cancelling_a_parent_leaves_no_child(server: Server) -> None:
     long = {"steps": 1_000_000, "device": "cpu"}
     config = server.config("cancelled", placement={"train": "train-stage/gpu"}, train=long)
-    run = server.start("augment-dataset/on-demand", config=config)
+    cancel_while_it_trains(server, server.start("augment-dataset/on-demand", config=config))
+
+
+def test_cancelling_a_comparison_leaves_no_child_of_its_models(server: Server) -> None:
+    long = {"steps": 1_000_000, "device": "cpu"}
+    config = server.config("cancelled", placement={"train": "train-stage/gpu"}, train=long, seed=8)
+    models = [{"kind": "vae"}, {"kind": "flow_matching"}]
+    run = server.start("compare-generators/weekly", config=config, models=models)
+    cancel_while_it_trains(server, run)
+    assert len(server.children(run)) == 2
+
+
+def cancel_while_it_trains(server: Server, run: str) -> None:
+    """Cancel a run whose training has begun on the GPU pool, and see that everything below it ends."""
     training = server.store / "stages" / "train"
-    wait_until(lambda: list(training.glob(".work-*/metrics.jsonl")), 200, "training on the GPU pool")
+    before = set(training.glob(".work-*/metrics.jsonl"))
+    wait_until(lambda: set(training.glob(".work-*/metrics.jsonl")) - before, 200, "training on the GPU pool")
     time.sleep(2)
     body = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     server.ask(f"/flow_runs/{run}/set_state", body)
     assert server.wait_for(run, seconds=150)["type"] == "CANCELLED"
-    for child in server.children(run):
-        assert server.wait_for(child["id"], seconds=150)["type"] in {"CANCELLED", "CRASHED"}
+    for child in below(server, run):
+        ended = {"CANCELLED", "CRASHED"} if child["deployment_id"] else {"CANCELLED", "CRASHED", "FAILED"}
+        assert server.wait_for(child["id"], seconds=150)["type"] in ended, child["name"]
     wait_until(lambda: not any(descendants(pid) for pid in server.workers.values()), 60, "the end of all run processes")
+
+
+def below(server: Server, run: str) -> list[dict[str, Any]]:
+    """The runs that a run started, and those that these started."""
+    return [found for child in server.children(run) for found in (child, *below(server, child["id"]))]

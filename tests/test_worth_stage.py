@@ -153,7 +153,7 @@ def test_why_nothing_can_be_measured_is_said(noise: Tried, tmp_path: Path) -> No
 def sides(**more: object) -> Sides:
     """Ten and four real rows of two classes, one without a label, two in reserve, and synthetic ones of both."""
     real = np.array([0] * 10 + [1] * 4 + [-1] + [1, 1])
-    return Sides(real, 15, np.array([0, 1, 1, 1]), 2, (1,), True)._replace(**more)
+    return Sides(real, 15, np.array([0, 1, 1, 1]), 4, 2, (1,), True)._replace(**more)
 
 
 def arm(role: str) -> Arm:

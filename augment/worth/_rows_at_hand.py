@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -97,6 +97,12 @@ def at_hand(paths: Paths, policy: Policy, equal_mass: bool, seed: int) -> AtHand
     scarce = scarce_classes(y["train"], num_classes)
     sides = Sides(y["real"], len(y["train"]), y["synthetic"], spare, num_classes, scarce, equal_mass, selected)
     return AtHand(downstream, sides, y["validation"], y["test"])
+
+
+def held_out_classes(real: Path, part: Literal["validation", "test"]) -> Places:
+    """The classes of the labelled rows of a held-out part, as :func:`at_hand` has them; no other part is read."""
+    schema = DatasetSchema.load(real / "schema.json")
+    return _classes(_labelled(_read(real / f"{part}.parquet", schema), schema), schema)
 
 
 class _Synthetic(NamedTuple):
