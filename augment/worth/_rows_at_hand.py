@@ -99,8 +99,8 @@ def at_hand(paths: Paths, policy: Policy, equal_mass: bool, seed: int) -> AtHand
     return AtHand(downstream, sides, y["validation"], y["test"])
 
 
-def held_out_classes(real: Path, part: Literal["validation", "test"]) -> Places:
-    """The classes of the labelled rows of a held-out part, as :func:`at_hand` has them; no other part is read."""
+def labelled_classes(real: Path, part: Literal["train", "validation", "test"]) -> Places:
+    """The classes of the labelled rows of a part, in order; no other part is read."""
     schema = DatasetSchema.load(real / "schema.json")
     return _classes(_labelled(_read(real / f"{part}.parquet", schema), schema), schema)
 

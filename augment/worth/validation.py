@@ -14,7 +14,7 @@ from augment.store import ArtifactRef, Store
 from augment.worth._arms import Arm
 from augment.worth._concluding import Measured, best_arm
 from augment.worth._resampling import scores_of
-from augment.worth._rows_at_hand import held_out_classes
+from augment.worth._rows_at_hand import labelled_classes
 from augment.worth._scores import score
 from augment.worth.record import Metric
 
@@ -47,7 +47,7 @@ def lift_on_validation(
     found = _measured_on_validation(store.path(real), [store.path(ref) for ref in measured])
     arms = {role: best_arm(found, role, metric) for role in ("with", "without")}
     predicted = {role: found.validation[found.arms.index(arm)] for role, arm in arms.items()}
-    rarest = int(np.bincount(found.validation_y).argmin()) if metric == "average_precision" else None
+    rarest = found.rarest if metric == "average_precision" else None
     scores = {role: scores_of(p, found.validation_y, metric, rarest) for role, p in predicted.items()}
     lifts = scores["with"] - scores["without"]
     error = float(lifts.std(ddof=1)) / math.sqrt(len(lifts)) if len(lifts) > 1 else None
@@ -75,4 +75,5 @@ def _measured_on_validation(real: Path, folders: Sequence[Path]) -> Measured:
         with safe_open(folder / "predictions.safetensors", "np") as file:
             by_seed.append([file.get_tensor(f"validation.{place}") for place in range(len(arms))])
     stacked = [np.stack(of_arm).astype(np.float64) for of_arm in zip(*by_seed, strict=True)]
-    return Measured(arms, stacked, [], held_out_classes(real, "validation"), np.empty(0, np.int64))
+    rarest = int(np.bincount(labelled_classes(real, "train")).argmin())
+    return Measured(arms, stacked, [], labelled_classes(real, "validation"), np.empty(0, np.int64), rarest)
