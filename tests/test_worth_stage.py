@@ -171,13 +171,13 @@ def arm(role: str) -> Arm:
     ],
 )
 def test_an_arm_gets_its_rows(role: str, real: list[int] | None, synthetic: list[int] | None) -> None:
-    given = rows_of(arm(role), sides())
+    given = rows_of(arm(role), sides(), 0)
     for chosen, expected in ((given.real, real), (given.synthetic, synthetic)):
         assert (None if chosen is None else chosen.places.tolist()) == expected
 
 
 def test_published_weights_give_every_class_the_same_mass() -> None:
-    given = rows_of(arm("with"), sides())
+    given = rows_of(arm("with"), sides(), 0)
     assert given.real is not None
     assert given.synthetic is not None
     y = np.concatenate([sides().real_y[given.real.places], sides().synthetic_y[given.synthetic.places]])
@@ -216,11 +216,11 @@ def measured(*qualities: tuple[str, str, float], test_rows: int = 400) -> Measur
         right = np.arange(test_rows) < share * test_rows
         of_seed = np.eye(2)[np.where(right, y, 1 - y)] * 0.8 + 0.1
         predicted.append(np.stack([of_seed] * 3))
-    return Measured(arms, predicted, predicted, y, y)
+    return Measured(arms, predicted, predicted, y, y, 1)
 
 
 def conclusion(of: Measured) -> WorthRecord:
-    return concluded(of, None, [10], "balanced_accuracy", 1, 0.05, ["a", "b"], 0)
+    return concluded(of, None, [10], "balanced_accuracy", 0.05, ["a", "b"], 0)
 
 
 def test_arms_that_predict_the_same_have_no_lift_and_no_harm() -> None:
@@ -243,7 +243,7 @@ def test_few_rows_cannot_show_whether_there_is_a_lift() -> None:
     draw = np.random.default_rng(0)
     predicted = [draw.dirichlet([1, 1], (3, 12)) for _ in range(2)]
     arms = [Arm(name=role, learner="trees", method=role, role=role) for role in ("without", "with")]  # type: ignore[arg-type]
-    record = conclusion(Measured(arms, predicted, predicted, y, y))
+    record = conclusion(Measured(arms, predicted, predicted, y, y, 1))
     assert record.verdict == "not measurable here"
     assert "could have shown" in record.sentence
     assert judge_worth(record, strict=True).passed
