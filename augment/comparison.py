@@ -34,7 +34,7 @@ from augment.worth.validation import ValidationLift, lift_on_validation
 STAGE = "compare"
 FILE = "comparison.json"
 SECONDS = "seconds.json"
-CODE = ("augment.comparison", "augment.worth.validation")
+CODE = ("augment.comparison", "augment.worth", "augment.gates")
 NEAR = 2.0  # standard errors of the difference between two models
 ORDER = ("passed", "refused", "failed")
 

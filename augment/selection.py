@@ -71,10 +71,12 @@ def _label_confidence(rows: _Scored) -> Tensor:
 
 
 def _nearest_ratio(rows: _Scored) -> Tensor:
+    if not len(rows.held):
+        return torch.full((len(rows.positions),), torch.nan)  # nothing to hold them against
     places = torch.arange(len(rows.held))
     to_held = nearest_of_parts(rows.positions, [(places, rows.held)], places if rows.own else None).distance
     to_train = nearest_of_parts(rows.positions, rows.encoders.train_positions(rows.y)).distance
-    return to_train / to_held.clamp(min=1e-12)
+    return torch.where(to_held.isinf(), torch.nan, to_train / to_held.clamp(min=1e-12))
 
 
 def _density(rows: _Scored) -> Tensor:

@@ -42,6 +42,8 @@ def predict(config: RunConfig, run: Run, real: ArtifactRef, drawn: Drawn, draw_a
     """What classifiers with and without the drawn rows predict for held-out rows; nothing is said of it yet."""
     search = run.keep(tasks.search_classical(config, real))
     by_generator = [drawn, *(draw_anew(tasks.of_generator(config, number)) for number in range(1, generators(config)))]
+    for _, judged in by_generator[1:]:
+        tasks.refuse_empty(config, judged)
     measured = [
         run.keep(tasks.measure_arms(config, real, search, *by_generator[number % len(by_generator)], number))
         for number in range(config.worth.seeds)

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import Task
 
 from augment.config import BalancePlan, RunConfig
-from augment.errors import InputError
+from augment.errors import AugmentError, InputError
 from augment.generation import ShardRequest
 from augment.publishing import Publication, RunContext
 from augment.store import ArtifactRef, Store
@@ -156,8 +156,22 @@ def why_not_measured(config: RunConfig, real: ArtifactRef, audit: ArtifactRef) -
     if not blessed(gates):
         failed = next(g.gate for g in gates if g.passed is False and g.severity == "critical")
         return unmeasured_record(f"the gate {failed} failed", config.worth.metric)
-    reason = unmeasurable(real, config.worth.metric, config.seed, store)
+    reason = unmeasurable(real, config.worth.metric, store)
     return None if reason is None else unmeasured_record(reason, config.worth.metric)
+
+
+def refuse_empty(config: RunConfig, judged: list[ArtifactRef]) -> None:
+    """Return if rows of another training were accepted.
+
+    Raises:
+        AugmentError: there are none that a classifier could learn from.
+    """
+    from augment.validation import accepted_counts
+
+    if not sum(accepted_counts(judged, Store.open(config.store)).values()):
+        raise AugmentError(
+            "worth.generators: the gates accepted no row of one of the trainings; train longer, or set it to 1."
+        )
 
 
 def of_generator(config: RunConfig, number: int) -> RunConfig:
@@ -251,7 +265,7 @@ def refuse_unmeasurable(config: RunConfig, real: ArtifactRef) -> None:
     """Return if the worth of synthetic rows can be measured with these real rows."""
     from augment.worth.lift import unmeasurable
 
-    reason = unmeasurable(real, config.worth.metric, config.seed, Store.open(config.store))
+    reason = unmeasurable(real, config.worth.metric, Store.open(config.store))
     if reason is not None:
         raise InputError(f"models cannot be compared, because {reason}.")
 

@@ -37,6 +37,19 @@ def test_a_class_of_which_only_a_part_was_drawn_is_named() -> None:
     assert "; of class pear " in gates["coverage"].sentence
 
 
+def apples_alone(rows: Rows, _draw: np.random.Generator) -> pa.Table:
+    """Fresh rows of one class."""
+    return rows.fresh.filter(pa.array(labels_of(rows.fresh) == "apple"))
+
+
+def test_a_class_of_which_nothing_was_asked_is_no_fault() -> None:
+    court = orchard_court()
+    apples = len(court.made(apples_alone))
+    plan = {"kind": "counts", "counts": {"apple": apples}}
+    gate = court.gates(apples_alone, plan=plan, **only("coverage"))["coverage"]
+    assert gate.passed, gate.sentence
+
+
 def test_the_error_is_that_of_two_shares_of_the_held_out_rows() -> None:
     assert _error(0.9, 100, 0.8) == pytest.approx(3 * math.sqrt(0.9 * 0.1 * 1.64 / 100))
     assert _error(1.0, 100, 0.8) > 0

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from _judged_sets import TABLE, Trial, quick, replaced
 from _small_store import write_stages
 
@@ -27,7 +28,7 @@ from augment.encoding import encode
 from augment.errors import InputError
 from augment.gates import GateResult, load_gates
 from augment.rounds import round_requests, rows_to_ask
-from augment.selection import GATE, REASONS, Selection, _limits
+from augment.selection import GATE, REASONS, Selection, _limits, _nearest_ratio, _Scored
 from augment.store import ArtifactRef
 from augment.validation import _verdict
 from augment.worth._arms import Arm, Role, Sides, arms_of, rows_of
@@ -345,3 +346,9 @@ def test_the_card_says_how_many_rows_were_selected_and_by_what(tmp_path: Path) -
     assert (
         "75.0% of the 1,200 drawn rows that the gates accepted were selected by label confidence (all but 10 %)" in card
     )
+
+
+def test_a_class_without_validation_rows_has_no_ratio_to_be_left_out_by() -> None:
+    x, nothing = torch.randn(4, 3), torch.empty(0, 3)
+    rows = _Scored(None, 0, x, x, nothing, own=False)  # type: ignore[arg-type]
+    assert bool(_nearest_ratio(rows).isnan().all())

@@ -100,3 +100,8 @@ def test_rows_of_some_classes_alone_are_refused_where_they_can_be_recognised() -
     gates = orchard_court().gates(recognisable, **only("shortcut"))
     assert refusing(gates) == ["shortcut"]
     assert gates["shortcut"].sentence.startswith("Of quince, beside the other classes")
+
+
+def test_a_class_of_one_row_gives_nothing_away_and_is_no_hindrance() -> None:
+    found = _apart(sides([[False] * 20, [True]]), sides([[False] * 20, [False]]), 0)
+    assert found.excess <= 0.5

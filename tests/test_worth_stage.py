@@ -132,17 +132,17 @@ def test_what_cannot_be_measured_is_a_sentence_and_no_verdict() -> None:
 
 def test_why_nothing_can_be_measured_is_said(noise: Tried, tmp_path: Path) -> None:
     store = noise.trial.store
-    assert unmeasurable(noise.trial.real, "balanced_accuracy", SEED, store) is None
+    assert unmeasurable(noise.trial.real, "balanced_accuracy", store) is None
     one = {"train": linked_rows(40, 1), "validation": linked_rows(20, 2, pears=0), "test": linked_rows(20, 3)}
     trial = Trial.of(tmp_path / "one", TABLE, one)
-    said = unmeasurable(trial.real, "balanced_accuracy", SEED, trial.store)
+    said = unmeasurable(trial.real, "balanced_accuracy", trial.store)
     assert said == "the validation rows are not of two classes at least; raise split.validation"
     images = Trial.of(
         tmp_path / "images",
         IMAGES.model_copy(update={"classes": (0, 1, 2)}),
         {part: image_rows(12, seed) for seed, part in enumerate(("train", "validation", "test"))},
     )
-    said = unmeasurable(images.real, "average_precision", SEED, images.store)
+    said = unmeasurable(images.real, "average_precision", images.store)
     assert said is not None
     assert said.startswith("average precision is of two classes and there are 3")
 

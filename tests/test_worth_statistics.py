@@ -257,7 +257,7 @@ def test_rows_drawn_again_have_the_variance_of_a_recall() -> None:
 
 def test_every_class_keeps_its_number_of_rows_in_every_draw() -> None:
     y = np.repeat([0, 1, 2], [1, 3, 60])
-    weights = np.concatenate([*_row_weights(y, 50, np.random.default_rng(0))])
+    weights = np.concatenate([*_row_weights(y, 50, 1, np.random.default_rng(0))])
     assert weights.shape == (50, 64)
     for label, rows in enumerate((1, 3, 60)):
         assert weights[:, y == label].sum(axis=1) == pytest.approx(rows, rel=1e-5)

@@ -73,7 +73,8 @@ class Copying(Check):
         """How near validation rows and mild variants of training rows are to training rows."""
         encoders, names = nets_of(real), class_titles(real.schema)
         figures: dict[str, Any] = {}
-        for y, held in _positions_by_class(real, encoders).items():
+        for y, rows_of_class in _positions_by_class(real, encoders).items():
+            held = torch.unique(rows_of_class, dim=0)  # of equal rows each would have the other at distance 0
             if y not in encoders.train_places or len(held) < 2:
                 continue
             np.save(folder / f"positions-{y}.npy", held.numpy())

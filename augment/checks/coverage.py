@@ -47,23 +47,25 @@ class Coverage(Check):
         """The mean coverage over classes, and the coverage of each that has rows enough."""
         side, names = nets_of(evidence).real, class_titles(evidence.schema)
         found = measure_diversity(side, drawn_of(evidence).rows)
-        coverage = mean_figure(found.coverage.values())
-        density = mean_figure(found.density.values())
+        asked = {y for y, name in enumerate(names) if evidence.wanted.get(name, 0) > 0}  # others are left to `shortcut`
+        coverage = mean_figure(figure for y, figure in found.coverage.items() if y in asked)
+        density = mean_figure(figure for y, figure in found.density.items() if y in asked)
         if coverage.value is None or coverage.floor is None:
             return Finding(
                 "No class has two real validation rows, and training rows enough, to measure coverage by; "
                 "raise split.validation.",
                 applies=False,
             )
-        classes = {names[y]: figure for y, figure in found.coverage.items()}
-        judged = {n: _excess(f, learned.figures["rows"][n], self.class_of_floor) for n, f in self._large(found, names)}
+        classes = {names[y]: figure for y, figure in found.coverage.items() if y in asked}
+        large = [(name, figure) for name, figure in self._large(found, names) if name in classes]
+        judged = {name: _excess(figure, learned.figures["rows"][name], self.class_of_floor) for name, figure in large}
         worst = min(judged, key=lambda name: judged[name], default=None)
-        rows = sum(learned.figures["rows"].values())
+        rows = sum(learned.figures["rows"][name] for name in classes)
         limit = max(0.0, self.of_floor * coverage.floor - _error(coverage.floor, rows, self.of_floor))
         least = judged[worst] if worst is not None else 0.0
         reaches = coverage.value >= limit and least >= 0
         # only where nothing critical is said already: a failure of the gate has one severity
-        far = _far(found.frechet, self.frechet_of_floor) if reaches else None
+        far = _far(found.frechet, self.frechet_of_floor) if reaches and set(found.coverage) <= asked else None
         largest = self.frechet_of_floor * (found.frechet.floor or 0)
         far_expected = [between(f"{GATE}.frechet", None, largest)] if far else []
         return Finding(

@@ -156,7 +156,7 @@ def _best_group(ours: _Side, theirs: _Side) -> list[int]:
     shares, real = ours.shares(), theirs.shares()
     classes = sorted(shares, key=lambda label: shares[label] - real.get(label, 0.0), reverse=True)
     groups = [classes[:count] for count in range(1, len(classes))]
-    return max(groups, key=lambda group: ours.difference(group) - theirs.difference(group))
+    return max(groups, key=lambda group: ours.difference(group) - theirs.difference(group), default=classes)
 
 
 def _error(ours: _Side, theirs: _Side, group: Sequence[int], draw: np.random.Generator) -> float:

@@ -21,7 +21,6 @@ class Worth(Check):
     kind: Literal["worth"] = "worth"
     summary: ClassVar[str] = "classifiers of held-out real rows are not worse with the synthetic rows (paired lift)"
     mandatory: ClassVar[bool] = True
-    better: ClassVar[Literal["high", "low"] | None] = "high"
     at_publication: ClassVar[bool] = True
     pending: ClassVar[str] = WORTH_NOT_MEASURED
 

@@ -219,7 +219,7 @@ def _refuse_real_rows(batch: pa.RecordBatch, path: Path) -> None:
     if "is_synthetic" not in batch.schema.names:
         return
     said = {str(value).lower() for value in batch.column("is_synthetic").unique().to_pylist()}
-    if said & {"false", "0"}:
+    if said & {"false", "0", "0.0", "f", "no"}:
         raise InputError(f"{shown(path)} has rows whose is_synthetic is false; give a file of synthetic rows alone.")
 
 

@@ -80,8 +80,14 @@ def ingest(source: Source, split: SplitSection, seed: int, store: Store, progres
         _Ingest(source, split, seed, fingerprint, progress).fill(folder)
 
     # What the record says of the source's place does not make the data others.
-    identity = [*(f"{name}.parquet" for name in PARTS), "schema.json"]
+    identity = [*(f"{name}.parquet" for name in _files(split)), "schema.json"]
     return store.write("ingest", ingest_key(source, split, seed, fingerprint), fill, identity=identity)
+
+
+def _files(split: SplitSection) -> tuple[str, ...]:
+    """The parts, and where classes are cut what was cut off, in the order of their codes."""
+    assert len(PARTS) == RESERVE
+    return (*PARTS, "reserve") if split.train_per_class else PARTS
 
 
 class _Ingest:
@@ -156,7 +162,7 @@ class _Ingest:
 
     def _write_parts(self, folder: Path, schema: DatasetSchema, facts: RowFacts, parts: npt.NDArray[np.int8]) -> None:
         table_schema = pa.schema([*schema.arrow_schema, *ADDED])
-        names = (*PARTS, "reserve") if (parts == RESERVE).any() else PARTS
+        names = _files(self.split)
         writers = {name: _PartWriter(folder / f"{name}.parquet", table_schema, schema) for name in names}
         first = 0
         with pa.OSFile(str(folder / SPOOL), "rb") as file:

@@ -32,8 +32,20 @@ class Images:
     policy: Policy
 
     learners = (NET,)
-    without = (PLAIN, OVERSAMPLING, CLASSICAL)
-    together = (PLAIN, CLASSICAL)
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The classical policy is one of them where the search found any."""
+        return (PLAIN, OVERSAMPLING, *self._classical)
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """As they are, and with the classical policy."""
+        return (PLAIN, *self._classical)
+
+    @property
+    def _classical(self) -> tuple[str, ...]:
+        return (CLASSICAL,) if self.policy.parts else ()
 
     @property
     def real_y(self) -> Places:

@@ -49,18 +49,20 @@ def resampled_scores(
     """
     if metric == "average_precision":
         draws = min(draws, RANKED_DRAWS)
-    parts = [_scored(probabilities, y, weights, metric, of_class) for weights in _row_weights(y, draws, generator)]
+    classifiers, _, classes = probabilities.shape
+    drawn = _row_weights(y, draws, classifiers * classes**2, generator)
+    parts = [_scored(probabilities, y, weights, metric, of_class) for weights in drawn]
     return np.concatenate(parts)
 
 
-def _row_weights(y: Labels, draws: int, generator: np.random.Generator) -> Iterator[NDArray[np.float32]]:
-    """How often each row is drawn, in parts ``(d, N)``.
+def _row_weights(y: Labels, draws: int, size: int, generator: np.random.Generator) -> Iterator[NDArray[np.float32]]:
+    """How often each row is drawn, in parts ``(d, N)`` of a size that leaves room for ``size`` numbers a draw.
 
     Of the n rows of a class n - 1 are drawn, each counted n / (n - 1) times: drawing n would make the variance of small
     classes (n - 1) / n of what it is (Rao and Wu 1988). A class of one row keeps it.
     """
     places = [np.flatnonzero(y == label) for label in np.unique(y)]
-    step = max(1, WEIGHTS_AT_ONCE // len(y))
+    step = max(1, WEIGHTS_AT_ONCE // max(len(y), size))
     for start in range(0, draws, step):
         here = min(step, draws - start)
         weights = np.ones((here, len(y)), np.float32)

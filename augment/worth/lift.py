@@ -15,25 +15,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from augment._seeding import derive_seed
 from augment.encoding import encode, encode_key
+from augment.errors import AugmentError
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_titles
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.worth._arms import Arm, Sides, arms_of, mean_rows, part_of, rows_of
 from augment.worth._concluding import Measured, best_arm, concluded
 from augment.worth._policies import Policy
-from augment.worth._rows_at_hand import AtHand, Paths, at_hand
+from augment.worth._rows_at_hand import AtHand, Paths, at_hand, labelled_classes
 from augment.worth.record import FILE, Metric, WorthRecord
 
 SEARCH, ARMS, PARTS, WORTH = "worth-search", "worth-arms", "worth-parts", "worth"
 SHARES = (0.25, 0.5)  # of the real rows of each scarce class
-CODE = ("augment.worth", "augment.codec", "augment.columns", "augment._weights", "augment._features")
+CODE = tuple(
+    f"augment.{name}"
+    for name in ("worth", "codec", "columns", "encoding", "schema", "_weights", "_features", "_seeding", "_devices")
+)
+LEARNERS = ("torch", "lightgbm", "scikit-learn", "imbalanced-learn")  # packages whose versions decide what is predicted
 
 
 class Rows(NamedTuple):
@@ -169,16 +175,17 @@ def load_worth(ref: ArtifactRef, store: Store) -> WorthRecord:
     return WorthRecord.load(store.path(ref) / FILE)
 
 
-def unmeasurable(real: ArtifactRef, metric: Metric, seed: int, store: Store) -> str | None:
+def unmeasurable(real: ArtifactRef, metric: Metric, store: Store) -> str | None:
     """Why nothing can be measured with these real rows, or null."""
-    ready = _at_hand(Rows(real, [], []), Policy(), False, seed, store)
-    classes = ready.sides.num_classes
+    folder = store.path(real)
+    classes = len(DatasetSchema.load(folder / "schema.json").classes)
     if classes < 2:
         return "there are no two classes to tell apart"
     if metric == "average_precision" and classes != 2:
         return f"average precision is of two classes and there are {classes}; set worth.metric to another"
-    for title, y in (("validation", ready.validation_y), ("test", ready.test_y)):
-        if len(np.unique(y)) < 2:
+    parts: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    for title in parts:
+        if len(np.unique(labelled_classes(folder, title))) < 2:
             return f"the {title} rows are not of two classes at least; raise split.{title}"
     return None
 
@@ -202,7 +209,7 @@ def _at_hand(rows: Rows, policy: Policy, equal_mass: bool, seed: int, store: Sto
 
 
 def _code() -> str:
-    return code_version(*CODE)
+    return "-".join([code_version(*CODE), *(version(name) for name in LEARNERS)])
 
 
 def _arm_seed(seed: int, number: int) -> int:
@@ -261,7 +268,10 @@ def _measured(refs: Sequence[ArtifactRef], ready: AtHand, store: Store) -> Measu
     from safetensors.numpy import load_file
 
     folders = [store.path(ref) for ref in refs]
-    arms = [Arm.model_validate(value) for value in json.loads((folders[0] / "arms.json").read_text())]
+    listed = [(folder / "arms.json").read_text() for folder in folders]
+    if len(set(listed)) > 1:
+        raise AugmentError("the seeds of worth do not have the same arms; set worth.generators to 1.")
+    arms = [Arm.model_validate(value) for value in json.loads(listed[0])]
     loaded = [load_file(folder / "predictions.safetensors") for folder in folders]
     stacked = {
         part: [
