@@ -10,7 +10,8 @@ density           neighbourhoods of training rows of the class in which a row li
 
 A row is kept where it scores no less than all but a share of the validation rows of its class do. Selection refuses
 nothing: rows that are left out are drawn again. The judge of `label_agreement` takes no part in it, since what chooses
-a row must not be what judges it.
+a row must not be what judges it. `copying` and `coverage` look at the same distances and features: of rows selected by
+`nearest_ratio` or `density` they say less, and what these rows are worth is for classifiers to show.
 """
 
 from __future__ import annotations
