@@ -12,7 +12,8 @@ test: install-dev ## the fast tests
 	$(BIN)/pytest -m "not slow and not server and not prove" -n $(JOBS)
 
 test-all: install-dev ## everything but the long learning proofs: servers, workers, kills, a browser where there is one
-	$(BIN)/pytest -m "(slow or server) and not prove"
+	$(BIN)/pytest -m "slow and not server and not prove" -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -m "server and not prove"
 
 prove: install-dev ## the long learning proofs
 	$(BIN)/pytest -m prove
