@@ -62,12 +62,22 @@ def final_state(publication: Publication) -> State[Any]:
 
 def outcome_of(state: State[Any]) -> Publication:
     """What the flow returned, refused or not, or the error that ended it."""
-    result = state.result(raise_on_failure=False)
+    result = result_of(state, "run")
     if isinstance(result, RefusalError):
         return result.publication
-    if isinstance(result, BaseException):
+    assert isinstance(result, Publication)
+    return result
+
+
+def result_of(state: State[Any], what: str) -> Any:
+    """What a flow returned, a refusal too; ``what`` names it where it ended without a result.
+
+    Raises:
+        BaseException: the error that ended it.
+    """
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException) and not isinstance(result, NotBlessedError):
         raise result
     if result is None:
-        raise AugmentError(f"the run ended as {state.name} ({state.message}).")
-    assert isinstance(result, Publication)
+        raise AugmentError(f"the {what} ended as {state.name} ({state.message}).")
     return result

@@ -203,12 +203,8 @@ def final_state(outcome: Outcome, publish: bool) -> State[Any]:
 
 def outcome_of(state: State[Any]) -> Outcome:
     """What the flow returned, or the error that ended it."""
-    result = state.result(raise_on_failure=False)
+    result = augment_dataset.result_of(state, "comparison")
     if isinstance(result, NoneBlessedError):
         return result.outcome
-    if isinstance(result, BaseException):
-        raise result
-    if result is None:
-        raise AugmentError(f"the comparison ended as {state.name} ({state.message}).")
     assert isinstance(result, Outcome)
     return result

@@ -16,7 +16,7 @@ from augment.checks._class_numbers import FEATURE
 from augment.checks._contract import Evidence, Flags, Shard, sound_rows
 from augment.checks._discrepancies import Floats
 from augment.checks._real import BATCH_ROWS, RealRows
-from augment.worth.fidelity import ALL_ROWS, LARGEST_CLASS
+from augment.worth.fidelity import most_of_a_class
 from models._contract import Batch
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def rows_of_set(evidence: Evidence) -> DrawnRows:
 
     The order in which rows are drawn says nothing about them, so the first stand for all.
     """
-    limit = min(LARGEST_CLASS, max(50, ALL_ROWS // max(1, len(evidence.wanted))))
+    limit = most_of_a_class(len(evidence.wanted))
     encoders = nets_of(evidence)
     taken: Counter[str] = Counter()
     empty = evidence.schema.arrow_schema.empty_table()

@@ -35,10 +35,14 @@ class Measured(NamedTuple):
     test_y: NDArray[np.int64]
     rarest: int
 
+    def of_class(self, metric: Lifted) -> int | None:
+        """The class that a metric is of, null for one of all classes."""
+        return self.rarest if metric == "average_precision" else None
+
 
 def best_arm(measured: Measured, role: str, metric: Metric) -> Arm:
     """The arm of a role with the best mean score on validation rows; of equal ones the smallest log loss."""
-    of_class = measured.rarest if metric == "average_precision" else None
+    of_class = measured.of_class(metric)
 
     def key(place: int) -> tuple[float, float]:
         predicted = measured.validation[place]
@@ -61,14 +65,12 @@ def concluded(
 ) -> WorthRecord:
     """The record without what only the stage knows; ``sizes`` are rows of a scarce class, of each part and of all."""
     first, second = (best_arm(measured, role, metric) for role in ("with", "without"))
-    rarest = measured.rarest
     of = {arm.name: place for place, arm in enumerate(measured.arms)}
     base = measured.test[of[second.name]]
-    binary = rarest if len(names) == 2 else None
+    binary = measured.rarest if len(names) == 2 else None
 
     def lift(name: str, by: Lifted = metric) -> PairedLift:
-        of_class = rarest if by == "average_precision" else None
-        return compare(measured.test[of[name]], base, measured.test_y, by, seed, of_class=of_class)
+        return compare(measured.test[of[name]], base, measured.test_y, by, seed, of_class=measured.of_class(by))
 
     lifts = {arm.name: lift(arm.name) for arm in measured.arms if arm.name != second.name}
     adjusted = _adjusted(measured.arms, lifts)
@@ -106,7 +108,7 @@ def _adjusted(arms: Sequence[Arm], lifts: dict[str, PairedLift]) -> dict[str, fl
 
 def _arm_record(measured: Measured, place: int, metric: Metric, binary: int | None, lift: Lift | None) -> ArmRecord:
     arm = measured.arms[place]
-    of_class = measured.rarest if metric == "average_precision" else None
+    of_class = measured.of_class(metric)
     scores = [asdict(score(p, measured.test_y, binary)) for p in measured.test[place]]
     test = {name: _figure(np.mean([s[name] for s in scores])) for name in SHOWN if scores[0][name] is not None}
     by_seed, validation = (
@@ -157,7 +159,7 @@ def _equivalent(
     """The equivalent real rows, and the learning curve that says so; neither where there are too few rows for one."""
     if parts is None:
         return {}, {}
-    of_class = measured.rarest if metric == "average_precision" else None
+    of_class = measured.of_class(metric)
 
     def scores(predicted: Stacked) -> NDArray[np.float64]:
         return scores_of(predicted, measured.test_y, metric, of_class)

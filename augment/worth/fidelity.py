@@ -315,16 +315,18 @@ def rows_by_class(rows: Batch, seed: int, part: str) -> dict[int, Tensor]:
     return {y: rows.x[places].flatten(1).float() for y, places in places_by_class(rows.y, seed, part).items()}
 
 
-def places_by_class(y: Tensor, seed: int, part: str) -> dict[int, Tensor]:
-    """Which rows of each class are looked at, in a random order that the seed decides: at most 2,000 of a class.
+def most_of_a_class(num_classes: int) -> int:
+    """How many rows of a class are looked at: 2,000, or with many classes as many as keep all below 40,000."""
+    return min(LARGEST_CLASS, max(50, ALL_ROWS // max(1, num_classes)))
 
-    With many classes there are fewer of each, so that all together stay below 40,000.
-    """
+
+def places_by_class(y: Tensor, seed: int, part: str) -> dict[int, Tensor]:
+    """Which rows of each class are looked at, in a random order that the seed decides."""
     generator = torch_generator(seed, "fidelity", part)
     order = torch.randperm(len(y), generator=generator).to(y.device)
     shuffled = y[order]
     classes = sorted(int(label) for label in torch.unique(y) if label >= 0)
-    most = min(LARGEST_CLASS, max(50, ALL_ROWS // max(1, len(classes))))
+    most = most_of_a_class(len(classes))
     return {label: order[shuffled == label][:most] for label in classes}
 
 

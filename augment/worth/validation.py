@@ -47,8 +47,7 @@ def lift_on_validation(
     found = _measured_on_validation(store.path(real), [store.path(ref) for ref in measured])
     arms = {role: best_arm(found, role, metric) for role in ("with", "without")}
     predicted = {role: found.validation[found.arms.index(arm)] for role, arm in arms.items()}
-    rarest = found.rarest if metric == "average_precision" else None
-    scores = {role: scores_of(p, found.validation_y, metric, rarest) for role, p in predicted.items()}
+    scores = {role: scores_of(p, found.validation_y, metric, found.of_class(metric)) for role, p in predicted.items()}
     lifts = scores["with"] - scores["without"]
     error = float(lifts.std(ddof=1)) / math.sqrt(len(lifts)) if len(lifts) > 1 else None
     losses = [score(of_seed, found.validation_y).log_loss for of_seed in predicted["with"]]
