@@ -72,6 +72,7 @@ class Trial(BaseModel):
 
     name: str
     model: dict[str, Any]
+    settings: dict[str, Any] = {}  # those that a search chose, by their keys in the run file
     real: ArtifactRef
     generator: ArtifactRef | None = None
     shards: list[ArtifactRef] = []
@@ -91,6 +92,7 @@ class Entry(BaseModel):
     rank: int
     name: str
     model: dict[str, Any]
+    settings: dict[str, Any] = {}
     verdict: Literal["passed", "refused", "failed"]
     refused_by: list[str] = []
     warned_by: list[str] = []
@@ -115,6 +117,12 @@ class Comparison(BaseModel):
     worth: WorthRecord | None
     entries: list[Entry]
     notes: list[str] = []
+    searched: dict[str, Any] = {}  # bounds of each setting, where the entries are of a search over settings
+
+    @property
+    def best(self) -> Entry | None:
+        """The entry that is measured on test rows, null where every one is refused."""
+        return next((entry for entry in self.entries if entry.name == self.winner), None)
 
     @property
     def refusals(self) -> list[str]:
@@ -159,8 +167,12 @@ def compare(
     metric: Metric,
     seeds: int,
     store: Store,
+    searched: dict[str, Any],
 ) -> ArtifactRef:
-    """The comparison as an artifact; ``worth`` is that of the trial which comes first."""
+    """The comparison as an artifact; ``worth`` is that of the trial which comes first.
+
+    ``searched`` are the bounds of the settings that were searched, empty where the trials are of no search.
+    """
 
     def fill(folder: Path) -> None:
         found = ranked(trials, costs, metric, store)
@@ -171,14 +183,15 @@ def compare(
             winner=found.winner.name if found.winner else None,
             worth=None if worth is None else WorthRecord.load(store.path(worth) / WORTH_FILE),
             entries=found.entries,
-            notes=_notes(found.entries),
+            notes=_notes(found.entries) + _caution(found.entries, searched),
+            searched=searched,
         )
         seconds = {trial.name: _training_seconds(trial, store) for trial in found.trials}
         (folder / FILE).write_text(comparison.model_dump_json(indent=1) + "\n")
         (folder / SECONDS).write_text(json.dumps(seconds, indent=1) + "\n")
 
     said = [[_identity(trial), cost.model_dump()] for trial, cost in zip(trials, costs, strict=True)]
-    identity = [dataset, said, worth and worth.sha256, metric, seeds, code_version(*CODE)]
+    identity = [dataset, said, worth and worth.sha256, metric, seeds, searched, code_version(*CODE)]
     return store.write(STAGE, hash_json(identity)[:32], fill, identity=(FILE,))
 
 
@@ -197,22 +210,20 @@ def load_comparison(ref: ArtifactRef, store: Store) -> Comparison:
 def _identity(trial: Trial) -> list[Any]:
     """What of a trial decides what is said of it."""
     single = [ref and ref.sha256 for ref in (trial.real, trial.generator, trial.audit, trial.search)]
-    return [trial.name, trial.model, single, [ref.sha256 for ref in trial.measured], trial.failure]
+    return [trial.name, trial.model, trial.settings, single, [ref.sha256 for ref in trial.measured], trial.failure]
 
 
 def _entry(trial: Trial, cost: Cost, metric: Metric, store: Store) -> Entry:
     """What is said of a trial, its place not known yet."""
     if trial.audit is None:
         assert trial.failure is not None
-        return Entry(rank=0, name=trial.name, model=trial.model, verdict="failed", reasons=[trial.failure], cost=cost)
+        return Entry(**_named(trial), verdict="failed", reasons=[trial.failure], cost=cost)
     folder = store.path(trial.audit)
     gates = {gate.gate: gate for gate in load_gates(folder / "gates.json")}
     failed = [gate for gate in gates.values() if gate.passed is False and gate.severity == "critical"]
     lift = lift_on_validation(trial.real, trial.measured, metric, store) if trial.measured else None
     return Entry(
-        rank=0,
-        name=trial.name,
-        model=trial.model,
+        **_named(trial),
         verdict="refused" if failed else "passed",
         refused_by=[gate.gate for gate in failed],
         warned_by=[gate.gate for gate in gates.values() if gate.passed is False and gate not in failed],
@@ -224,6 +235,11 @@ def _entry(trial: Trial, cost: Cost, metric: Metric, store: Store) -> Entry:
         label_agreement=_value(gates, "label_agreement"),
         cost=cost,
     )
+
+
+def _named(trial: Trial) -> dict[str, Any]:
+    """What an entry has of its trial as it is, with a rank that is not known yet."""
+    return {"rank": 0, "name": trial.name, "model": trial.model, "settings": trial.settings}
 
 
 def _order(entry: Entry) -> tuple[int, float, float]:
@@ -246,6 +262,17 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
     return [
         f"Validation rows hardly tell {first} from {second}: {100 * apart.mean():.1f}{spread} points lie between them; "
         "of equal lifts the smaller log loss is first."
+    ]
+
+
+def _caution(entries: Sequence[Entry], searched: dict[str, Any]) -> list[str]:
+    """That the best of many is in part the luckiest of them, of a search that measured several."""
+    measured = sum(entry.validation is not None for entry in entries)
+    if not searched or measured < 2:
+        return []
+    return [
+        f"The first was chosen among {measured} for its lift on validation rows, which luck has raised; that on test "
+        "rows is of rows that chose nothing."
     ]
 
 

@@ -6,8 +6,9 @@ Each section is an object that can do its job (``config.source.read()``, ``confi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,6 +22,7 @@ from augment.given import FromFiles
 from augment.makers import maker
 from augment.sources._contract import Source
 from models._contract import ModelConfig
+from models._settings import Choice, Range, Searched
 
 SOURCES = find_plugins(augment.sources, Source)
 MODELS = find_plugins(models, ModelConfig)
@@ -40,9 +42,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, and unknown keys are errors."""
+    """Base of all sections: immutable, and unknown keys are errors; ``searched`` as of a model's settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    searched: ClassVar[Mapping[str, Searched]] = {}
 
 
 class SplitSection(Section):
@@ -95,6 +98,10 @@ class SelectSection(Section):
     Each share is of validation rows, class by class: as many of them would not be selected either.
     """
 
+    searched: ClassVar[Mapping[str, Searched]] = dict.fromkeys(
+        ("label_confidence", "nearest_ratio", "density"), Choice((None, 0.02, 0.05, 0.1, 0.2))
+    )
+
     label_confidence: Fraction | None = Field(
         None,
         description="Leave out rows that a classifier of real rows believes their label less than all but this share "
@@ -130,6 +137,8 @@ class SelectSection(Section):
 class GenerateSection(Section):
     """How synthetic rows are drawn; changing it does not train again."""
 
+    searched: ClassVar[Mapping[str, Searched]] = {"temperature": Range(0.6, 1.2)}
+
     operator: str | None = Field(
         None, description="How rows are drawn, null: the model's first way; `augment models` lists what each offers."
     )
@@ -150,6 +159,8 @@ class GenerateSection(Section):
 class BalancePlan(Section):
     """Bring every class to the size of the largest, and give each class some synthetic rows."""
 
+    searched: ClassVar[Mapping[str, Searched]] = {"everywhere": Range(0.1, 2, log=True)}
+
     kind: Literal["balance"] = "balance"
     everywhere: float = Field(
         0.25, ge=0, le=100, allow_inf_nan=False,
@@ -159,6 +170,8 @@ class BalancePlan(Section):
 
 class MultiplyPlan(Section):
     """Make every class ``factor`` times as large."""
+
+    searched: ClassVar[Mapping[str, Searched]] = {"factor": Range(1.25, 5, log=True)}
 
     kind: Literal["multiply"]
     factor: float = Field(gt=1, le=10**6, allow_inf_nan=False, description="Rows after over rows before.")

@@ -6,6 +6,7 @@ The one place that tells the two apart. Both leave an artifact that stands for t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,7 @@ from augment.given import FromFiles
 from augment.operators import OPERATORS, chosen_operator
 from augment.progress import Progress, silent
 from augment.store import ArtifactRef, Store
+from models._settings import Choice, Searched
 
 if TYPE_CHECKING:
     from augment.config import GenerateSection, RunConfig, TrainSection
@@ -52,6 +54,10 @@ class Maker(Protocol):
         Raises:
             InputError: what is to make the rows does not fit the data.
         """
+        ...
+
+    def searched(self) -> Mapping[str, Searched]:
+        """The settings of how rows are made that a search varies, by their keys in the run file, and their bounds."""
         ...
 
 
@@ -121,6 +127,14 @@ class Trained:
             },
         }
 
+    def searched(self) -> Mapping[str, Searched]:
+        """What the model lets be searched, the temperature, and the operator where it offers several."""
+        found = {f"model.{name}": bounds for name, bounds in self.model.searched.items()}
+        found |= {f"generate.{name}": bounds for name, bounds in self.generate.searched.items()}
+        if len(self.model.offered()) > 1:
+            found["generate.operator"] = Choice(self.model.offered())
+        return found
+
 
 @dataclass(frozen=True)
 class Given:
@@ -187,6 +201,10 @@ class Given:
                 **size_of_rows(store.path(real), planned["classes"]),
             },
         }
+
+    def searched(self) -> Mapping[str, Searched]:
+        """Nothing: the rows are there already."""
+        return {}
 
 
 def _shortages(classes: list[Plan], strangers: int) -> list[str]:

@@ -86,7 +86,7 @@ def _apply_overrides(content: dict[str, Any], settings: list[tuple[tuple[str, ..
         section: Any = content
         for depth, key in enumerate(keys[:-1]):
             if section.get(key) is None:
-                section[key] = {}
+                section[key] = _default_kind(key) if not depth else {}
             section = section[key]
             if not isinstance(section, dict):
                 inside = ".".join(keys[: depth + 1])
@@ -95,6 +95,13 @@ def _apply_overrides(content: dict[str, Any], settings: list[tuple[tuple[str, ..
         if keys[-1] == "kind" and section.get("kind") != value:
             _keep_known(section, keys[:-1], str(value))
         section[keys[-1]] = value
+
+
+def _default_kind(key: str) -> dict[str, Any]:
+    """The section ``key`` as it is when a run file leaves it out: its kind alone, where it has several."""
+    field = RunConfig.model_fields.get(key)
+    kind = getattr(field.get_default(call_default_factory=True) if field else None, "kind", None)
+    return {} if kind is None else {"kind": kind}
 
 
 def _keep_known(section: dict[str, Any], keys: tuple[str, ...], kind: str) -> None:

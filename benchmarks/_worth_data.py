@@ -170,6 +170,6 @@ SOURCES = {
     "mnist": Source("images", 300, _images("mnist")),
     "fashion-mnist": Source("images", 300, _images("fashion-mnist")),
     "adult": Source("tables", 4_000, _table(_adult, 4_000)),
-    "mammography": Source("tables", 2_000, _table(_mammography, 2_000)),
+    "mammography": Source("tables", 1_200, _table(_mammography, 1_200)),
     "german-credit": Source("tables", 250, _table(_german, 250)),
 }

@@ -4,7 +4,7 @@
 
 DIR holds mnist/, fashion-mnist/, adult/, mammography/ and german-credit/; rows whose data are not there are reported
 as absent. Digits need none. Of images the five odd classes are cut to so many training rows, the even ones to 300
-(digits: 60); of tables the rarer class, the other to 4,000 (mammography 2,000, German credit 250). Each cell (data with
+(digits: 60); of tables the rarer class, the other to 4,000 (mammography 1,200, German credit 250). Each cell (data with
 scarcity, model, seed) draws its real rows anew and goes through the product's own stages in a store of its own: ingest,
 training, drawing, judging by all gates, and every arm of the worth stage, the search for the best classical policy
 included. All is the model's default. Test rows are the same for all seeds.

@@ -130,6 +130,34 @@ def compare(
 
 
 @app.command()
+def tune(
+    file: RunFile = None,
+    trials: Annotated[int, typer.Option("--trials", metavar="N", help="Settings tried, the run file's first.")] = 20,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="A.B", help="A setting, or section, that is not varied; repeatable."),
+    ] = None,
+    set_: Settings = None,
+    store: RunStore = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search settings of the model, ratio and selection on validation rows; the best are measured on test rows."""
+    from flows.comparison_table import as_search_document, print_search
+    from flows.local_run import tune_here
+
+    def load() -> Any:
+        from augment.runfile import load_run_config
+
+        return load_run_config(file, set_ or [], store)
+
+    outcome = tune_here(load, trials, keep or [], verbose)
+    given = [*(["--store", store] if store else []), *(part for one in set_ or [] for part in ("--set", one))]
+    command = ["augment", "run", *([str(file)] if file else []), *given]
+    print_json(as_search_document(outcome, command)) if json else print_search(outcome, command)
+
+
+@app.command()
 def models(json: Json = False) -> None:
     """List the generative models: what each accepts and offers, and what drawing costs."""
     _show(listing.model_rows(), json)

@@ -11,28 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from prefect import State, flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed
-from pydantic import BaseModel
 
-from augment.comparison import Comparison, Ranked, Trial, names_of, ranked, run_of_each
+from augment.comparison import Trial, names_of, run_of_each
 from augment.config import AnyModel, RunConfig
-from augment.errors import AugmentError, NotBlessedError, TrainingError
-from augment.publishing import Publication
-from augment.store import ArtifactRef, Store
-from flows import augment_dataset, measuring, placement, tasks
-from flows.announcing import or_logged
-from flows.auditing import audited
-from flows.comparison_table import as_markdown
-from flows.recording import Run, recorded
-
-
-class Outcome(BaseModel):
-    """What became of a comparison, and of its publication where one was asked for and there was a winner."""
-
-    comparison: Comparison
-    path: str  # the artifact's folder
-    publication: Publication | None = None
+from augment.errors import AugmentError, NotBlessedError
+from augment.store import ArtifactRef
+from flows import augment_dataset, placement, tasks
+from flows.candidates import Outcome, attempt, concluded
+from flows.recording import recorded
 
 
 @flow(
@@ -55,53 +42,13 @@ def compare_generators(config: RunConfig, models: list[AnyModel], publish: bool 
         tasks.refuse_unmeasurable(config, real)
         costs = [tasks.cost_of(each, real) for each in runs]
         trials = try_all(runs, names, real)
-        for ref in (ref for trial in trials for ref in trial.used):
-            run.keep(ref)
-        found = ranked(trials, costs, config.worth.metric, Store.open(config.store))
-        winner = None if found.winner is None else runs[names.index(found.winner.name)]
-        worth = None if winner is None else measure_winner(winner, run, found)
-        made = run.keep(tasks.compare(config, trials, costs, worth))
-        outcome = Outcome(comparison=tasks.read_comparison(config, made), path=str(Store.open(config.store).path(made)))
-        announce(outcome)
-        if publish and winner is not None:
+        outcome = concluded(config, run, runs, trials, costs)
+        if publish and outcome.comparison.winner is not None:
+            winner = runs[names.index(outcome.comparison.winner)]
             state = augment_dataset.augment_dataset(winner, return_state=True)
             outcome = outcome.model_copy(update={"publication": augment_dataset.outcome_of(state)})
         run.ended("compared")
     return final_state(outcome, publish)
-
-
-@flow(name="candidate", flow_run_name="candidate-{config.name}-{name}", persist_result=False)
-def candidate(config: RunConfig, name: str) -> Trial:
-    """Take one generator through the stages of `augment-dataset` up to its audit, and let classifiers try its rows.
-
-    Rows that a gate refuses are not tried.
-    """
-    with recorded(config) as run:
-        found = audited(config, run)
-        predicted = None
-        if tasks.why_not_measured(config, found.real, found.audit) is None:
-            predicted = measuring.predict(config, run, found.real, found.drawn, found.draw_anew(run))
-        run.ended("compared")
-    return Trial(
-        name=name,
-        model=config.model.model_dump(mode="json"),
-        real=found.real,
-        generator=found.model,
-        shards=found.drawn[0],
-        judged=found.drawn[1],
-        audit=found.audit,
-        search=predicted.search if predicted else None,
-        measured=predicted.measured if predicted else [],
-        used=run.kept,
-    )
-
-
-def attempt(config: RunConfig, name: str, real: ArtifactRef) -> Trial:
-    """The trial of one generator; that one cannot be trained ends no comparison."""
-    try:
-        return candidate(config, name)
-    except TrainingError as error:
-        return Trial(name=name, model=config.model.model_dump(mode="json"), real=real, failure=str(error))
 
 
 def try_all(runs: Sequence[RunConfig], names: Sequence[str], real: ArtifactRef) -> list[Trial]:
@@ -161,22 +108,6 @@ class Turns:
     def _refuse_end(self) -> None:
         if self._ended:
             raise AugmentError("the comparison ended before this model had its turn; run it again.")
-
-
-def measure_winner(config: RunConfig, run: Run, found: Ranked) -> ArtifactRef:
-    """The worth of what came first, on test rows; of nothing else are these looked at."""
-    trial = found.winner
-    assert trial is not None
-    assert trial.search is not None
-    predicted = measuring.Predicted(trial.search, trial.measured)
-    return measuring.conclude(config, run, trial.real, (trial.shards, trial.judged), predicted)
-
-
-def announce(outcome: Outcome) -> None:
-    """Show the table in Prefect; what it does not take is logged and no error."""
-    with or_logged("table", outcome.path):
-        said = f"The winner: {outcome.comparison.winner or 'none, all are refused'}."
-        create_markdown_artifact(as_markdown(outcome.comparison), key="comparison", description=said)
 
 
 class NoneBlessedError(NotBlessedError):

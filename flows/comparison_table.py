@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.printing import print_publication, print_table
@@ -9,7 +12,7 @@ from flows.printing import print_publication, print_table
 if TYPE_CHECKING:
     from augment.comparison import Comparison, Entry
     from augment.worth.validation import ValidationLift
-    from flows.compare_generators import Outcome
+    from flows.candidates import Outcome
 
 COLUMNS = (
     "rank",
@@ -24,21 +27,26 @@ COLUMNS = (
     "trained s",
     "calls a row",
 )
-LEGEND = (
-    "lift on validation: points of {metric} beyond the best classifier without synthetic rows, +- standard error over "
-    "{seeds} seeds; farther: chance that a synthetic row is farther from the training rows than a held-out one (real "
-    "rows: 50%); calls a row: evaluations of the model to draw one."
-)
+SEARCH_COLUMNS = ("rank", "trial", "gates", "lift on validation")
+LEGEND = {
+    "lift on validation": "points of {metric} beyond the best classifier without synthetic rows, +- standard error "
+    "over {seeds} seeds",
+    "farther": "chance that a synthetic row is farther from the training rows than a held-out one (real rows: 50%)",
+    "calls a row": "evaluations of the model to draw one",
+}
 
 
 def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """One row for each model, in rank."""
+    """One row for each model, or for each trial of a search, in rank."""
+    if comparison.searched:
+        return [_search_row(entry, comparison.searched) for entry in comparison.entries]
     return [_row(entry) for entry in comparison.entries]
 
 
 def as_markdown(comparison: Comparison) -> str:
     """The table and what is said of the winner."""
-    cells = [COLUMNS, ["---"] * len(COLUMNS), *(row.values() for row in table_rows(comparison))]
+    rows = table_rows(comparison)
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     lines = [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in cells]
     said = [_legend(comparison), *sentences(comparison)]
     return "\n".join([f"# Generators for {comparison.dataset}", "", *lines, *(f"\n{sentence}" for sentence in said)])
@@ -56,7 +64,8 @@ def sentences(comparison: Comparison) -> list[str]:
 def print_outcome(outcome: Outcome) -> None:
     """Write the table for a person, and below it what was published."""
     comparison = outcome.comparison
-    print_table(table_rows(comparison), COLUMNS)
+    rows = table_rows(comparison)
+    print_table(rows, list(rows[0]))
     print(f"\n{_legend(comparison)}")
     for sentence in sentences(comparison):
         print(f"\n{sentence}")
@@ -64,6 +73,27 @@ def print_outcome(outcome: Outcome) -> None:
     if outcome.publication is not None:
         print()
         print_publication(outcome.publication)
+
+
+def print_search(outcome: Outcome, command: Sequence[str]) -> None:
+    """Write the table of a search for a person; ``command`` runs the run file that was searched."""
+    print_outcome(outcome)
+    best = winning_command(outcome.comparison, command)
+    if best is not None:
+        print(f"\npublish its rows, nothing is trained again: {shlex.join(best)}")
+
+
+def as_search_document(outcome: Outcome, command: Sequence[str]) -> dict[str, Any]:
+    """What ``--json`` prints of a search: ``command`` as a list of words that runs the best settings."""
+    return {**as_document(outcome), "command": winning_command(outcome.comparison, command)}
+
+
+def winning_command(comparison: Comparison, command: Sequence[str]) -> list[str] | None:
+    """``command`` with the settings of the winner; null where there is none."""
+    if comparison.best is None:
+        return None
+    chosen = [("--set", f"{key}={json.dumps(value)}") for key, value in comparison.best.settings.items()]
+    return [*command, *(word for pair in chosen for word in pair)]
 
 
 def as_document(outcome: Outcome) -> dict[str, Any]:
@@ -90,6 +120,15 @@ def _row(entry: Entry) -> dict[str, Any]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def _search_row(entry: Entry, searched: dict[str, Any]) -> dict[str, Any]:
+    """A trial; a setting that it has from the run file is left empty."""
+    values = (entry.rank, entry.name.removeprefix("trial-"), _gates(entry), _lift(entry.validation))
+    names = {key: key.rpartition(".")[2] for key in searched}
+    return dict(zip(SEARCH_COLUMNS, values, strict=True)) | {
+        names[key]: json.dumps(entry.settings[key]) if key in entry.settings else None for key in searched
+    }
+
+
 def _gates(entry: Entry) -> str:
     if entry.refused_by:
         return f"refused: {', '.join(entry.refused_by)}"
@@ -97,7 +136,9 @@ def _gates(entry: Entry) -> str:
 
 
 def _legend(comparison: Comparison) -> str:
-    return LEGEND.format(metric=comparison.metric.replace("_", " "), seeds=comparison.seeds)
+    columns = SEARCH_COLUMNS if comparison.searched else COLUMNS
+    said = "; ".join(f"{column}: {text}" for column, text in LEGEND.items() if column in columns)
+    return said.format(metric=comparison.metric.replace("_", " "), seeds=comparison.seeds) + "."
 
 
 def _lift(lift: ValidationLift | None) -> str:

@@ -16,7 +16,7 @@ from flows.local_server import local_api, silence_telemetry
 if TYPE_CHECKING:
     from augment.config import RunConfig
     from augment.publishing import Publication
-    from flows.compare_generators import Outcome
+    from flows.candidates import Outcome
 
 
 def run_here(load: Callable[[], RunConfig], verbose: bool = False) -> Publication:
@@ -45,6 +45,18 @@ def compare_here(load: Callable[[], RunConfig], kinds: list[str], publish: bool,
 
         models = chosen_models(config, kinds)
         return outcome_of(compare_generators(config, models, publish, return_state=True))
+
+
+def tune_here(load: Callable[[], RunConfig], trials: int, keep: list[str], verbose: bool = False) -> Outcome:
+    """What became of the search over settings of the run that ``load`` describes.
+
+    Raises:
+        AugmentError: as :func:`run_here`; or there is nothing to search, or to choose from.
+    """
+    with _ready(load, verbose) as config:
+        from flows.tune_generator import outcome_of, tune_generator
+
+        return outcome_of(tune_generator(config, trials, keep, return_state=True))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import Task
 
 from augment.config import BalancePlan, RunConfig
-from augment.errors import AugmentError, InputError
+from augment.errors import InputError, TrainingError
 from augment.generation import ShardRequest
 from augment.publishing import Publication, RunContext
 from augment.store import ArtifactRef, Store
@@ -164,12 +164,12 @@ def refuse_empty(config: RunConfig, judged: list[ArtifactRef]) -> None:
     """Return if rows of another training were accepted.
 
     Raises:
-        AugmentError: there are none that a classifier could learn from.
+        TrainingError: there are none that a classifier could learn from.
     """
     from augment.validation import accepted_counts
 
     if not sum(accepted_counts(judged, Store.open(config.store)).values()):
-        raise AugmentError(
+        raise TrainingError(
             "worth.generators: the gates accepted no row of one of the trainings; train longer, or set it to 1."
         )
 
@@ -267,16 +267,18 @@ def refuse_unmeasurable(config: RunConfig, real: ArtifactRef) -> None:
 
     reason = unmeasurable(real, config.worth.metric, Store.open(config.store))
     if reason is not None:
-        raise InputError(f"models cannot be compared, because {reason}.")
+        raise InputError(f"no generators can be compared, because {reason}.")
 
 
 @stage(name="compare")
-def compare(config: RunConfig, trials: list[Trial], costs: list[Cost], worth: ArtifactRef | None) -> ArtifactRef:
-    """The table of all generators; ``worth`` is that of the first."""
+def compare(
+    config: RunConfig, trials: list[Trial], costs: list[Cost], worth: ArtifactRef | None, searched: dict[str, Any]
+) -> ArtifactRef:
+    """The table of all generators; ``worth`` is that of the first, ``searched`` the bounds of a search."""
     from augment.comparison import compare
 
-    section = config.worth
-    return compare(config.name, trials, costs, worth, section.metric, section.seeds, Store.open(config.store))
+    section, store = config.worth, Store.open(config.store)
+    return compare(config.name, trials, costs, worth, section.metric, section.seeds, store, searched)
 
 
 def read_comparison(config: RunConfig, made: ArtifactRef) -> Comparison:

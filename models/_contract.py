@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+
+from models._settings import Searched
 
 Form = Literal["vector", "grid"]
 
@@ -238,7 +240,8 @@ class ModelConfig(BaseModel, ABC):
 
     A subclass in a module of this package whose name does not start with an underscore is found by itself. It sets
     ``kind`` as a ``Literal`` with a default, and the class variables below; ``operators`` are all that a model of some
-    settings offers, ``evaluations_per_sample`` is that of the default ones.
+    settings offers, ``evaluations_per_sample`` is that of the default ones, and ``searched`` says within what bounds
+    settings (``optimiser.learning_rate``) are tried where they are searched.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -251,8 +254,22 @@ class ModelConfig(BaseModel, ABC):
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str]
     training: ClassVar[TrainingDefaults]
+    searched: ClassVar[Mapping[str, Searched]] = {}
 
     kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_rest_of_a_group(cls, given: Any) -> Any:
+        """Of a group of settings such as ``optimiser``, what is not given stays as this model has it."""
+        if not isinstance(given, Mapping):
+            return given
+        groups = {
+            name: field.default
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, BaseModel) and isinstance(given.get(name), Mapping)
+        }
+        return {**given, **{name: {**default.model_dump(), **given[name]} for name, default in groups.items()}}
 
     def offered(self) -> tuple[str, ...]:
         """The operators that a model of these settings offers, the one that is used by default first."""

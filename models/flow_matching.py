@@ -9,7 +9,7 @@ all classes, and can reach one of few rows (arXiv:1711.04340, arXiv:2203.09739).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -29,7 +29,7 @@ from models._contract import (
 from models._gaussian import normal_noise
 from models._nets import LARGEST_WORKING_SIDE, first_weights, make_velocity, velocity_size
 from models._pairs import same_class_partners
-from models._settings import Dropout, Embedding, Resolution, Width
+from models._settings import Dropout, Embedding, Range, Resolution, Searched, Width
 from models._solvers import SOLVERS, SolverName, integrate
 from models._unet import Exemplars
 
@@ -216,6 +216,12 @@ class FlowMatchingConfig(ModelConfig):
     evaluations_per_sample: ClassVar[int] = 20
     paper: ClassVar[str] = "Flow Matching for Generative Modeling, arXiv:2210.02747"
     training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=2000, batch_size=64, ema_decay=0.995)
+    searched: ClassVar[Mapping[str, Searched]] = {
+        "optimiser.learning_rate": Range(5e-4, 5e-3, log=True),
+        "dropout": Range(0, 0.5),
+        "label_dropout": Range(0.05, 0.3),
+        "guidance": Range(0.5, 3),
+    }
 
     kind: Literal["flow_matching"] = "flow_matching"
     width: Width = None

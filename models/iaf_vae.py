@@ -8,7 +8,7 @@ vectors and small grids; ``ladder`` has maps of latents in many rungs, for large
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -31,7 +31,7 @@ from models._iaf import FlowSize, Inferred, Noise
 from models._ladder import Ladder, LadderSize
 from models._latents import PRIOR_WEIGHT, default_latent, warmed_up
 from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, suits_ladder
-from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
+from models._settings import Beta, Dropout, Embedding, KlWarmup, Range, Resolution, Searched, Spread, Width
 
 ACTIVE_NATS = 0.05  # a group of latents whose mean KL is less carries nothing
 
@@ -166,6 +166,12 @@ class IafVaeConfig(ModelConfig):
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Improving Variational Inference with Inverse Autoregressive Flow, arXiv:1606.04934"
     training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1500, batch_size=64, ema_decay=0.995, sampling="root")
+    searched: ClassVar[Mapping[str, Searched]] = {
+        "optimiser.learning_rate": Range(3e-4, 3e-3, log=True),
+        "beta": Range(0.25, 4, log=True),
+        "dropout": Range(0, 0.5),
+        "steps": Range(1, 4, whole=True),
+    }
 
     kind: Literal["iaf_vae"] = "iaf_vae"
     architecture: Literal["auto", "flat", "ladder"] = Field(

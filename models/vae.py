@@ -6,7 +6,7 @@ Representation using Deep Conditional Generative Models).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -26,7 +26,7 @@ from models._gaussian import Gaussian, free_bits_penalty, importance_weighted_bo
 from models._heads import Heads, ObservationSetting, SigmaSetting
 from models._latents import ACTIVE_VARIANCE, PRIOR_WEIGHT, Prior, arc, default_latent, warmed_up
 from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, make_decoder, make_encoder
-from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
+from models._settings import Beta, Dropout, Embedding, KlWarmup, Range, Resolution, Searched, Spread, Width
 
 LARGEST_FULL = 256  # latents whose covariance is full: 32,896 numbers a row
 
@@ -200,6 +200,12 @@ class VaeConfig(ModelConfig):
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Auto-Encoding Variational Bayes, arXiv:1312.6114"
     training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1500, batch_size=64, ema_decay=0.995, sampling="root")
+    searched: ClassVar[Mapping[str, Searched]] = {
+        "optimiser.learning_rate": Range(3e-4, 3e-3, log=True),
+        "beta": Range(0.25, 4, log=True),
+        "latent": Range(4, 64, log=True, whole=True),
+        "dropout": Range(0, 0.5),
+    }
 
     kind: Literal["vae"] = "vae"
     latent: int | None = Field(None, ge=1, le=4096, description="Latent numbers; null: by the size of a row.")

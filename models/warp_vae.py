@@ -9,7 +9,7 @@ class and without a decoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -33,6 +33,7 @@ from models._gaussian import Gaussian, kl_divergence, normal_noise
 from models._latents import ACTIVE_VARIANCE
 from models._nets import NetSize, first_weights, make_encoder
 from models._pairs import same_class_partners
+from models._settings import Choice, Range, Searched
 from models._warp import Change, apply_change, jacobian_determinants
 
 SMALLEST_SIDE = 4  # of a grid that has anything to bend
@@ -219,6 +220,13 @@ class WarpVaeConfig(ModelConfig):
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Dreaming More Data, arXiv:1510.02795; Auto-Encoding Variational Bayes, arXiv:1312.6114"
     training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1500, batch_size=64, ema_decay=0.995)
+    searched: ClassVar[Mapping[str, Searched]] = {
+        "optimiser.learning_rate": Range(5e-4, 5e-3, log=True),
+        "latent": Range(4, 32, log=True, whole=True),
+        "precision": Range(250, 4_000, log=True),
+        "light": Choice((True, False)),
+        "spread": Range(0.25, 1),
+    }
 
     kind: Literal["warp_vae"] = "warp_vae"
     latent: int = Field(10, ge=1, le=256, description="Latent numbers, each a way in which rows of a class differ.")

@@ -17,8 +17,10 @@ from augment.doctor import Finding, examine_versions
 from augment.errors import IntegrityError
 from augment.gates import GateResult
 from augment.publishing import Publication
+from augment.worth.lift import unmeasured_record
+from augment.worth.validation import ValidationLift
+from flows.candidates import Outcome
 from flows.cli import app
-from flows.compare_generators import Outcome
 from flows.local_server import API_SETTINGS, NO_TELEMETRY, configured_api
 from flows.printing import size
 from flows.progress import Pace, amount
@@ -76,8 +78,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_every_command_of_the_contract_is_there_and_no_other() -> None:
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     assert commands == {
-        "run", "plan", "compare", "models", "sources", "checks", "list", "show", "verify", "rollback", "pin", "unpin",
-        "gc", "doctor",
+        "run", "plan", "compare", "tune", "models", "sources", "checks", "list", "show", "verify", "rollback",
+        "pin", "unpin", "gc", "doctor",
     }  # fmt: skip
 
 
@@ -169,6 +171,40 @@ def test_the_exit_status_says_what_became_of_a_comparison(
     told = call("compare", "--models", "vae,gan", *asked).stdout
     assert "refused: joint" in told
     assert "vae: Too far." in told
+
+
+def test_a_search_prints_what_each_trial_tried_and_the_command_that_publishes_the_best(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lift = ValidationLift(
+        metric="macro_f1", best_with="a", best_without="b", score_with=0.8, score_without=0.7, by_seed=[0.1],
+        mean=0.1, standard_error=None, log_loss=0.5,
+    )  # fmt: skip
+    settings = {"model.beta": 0.5, "generate.select.density": None}
+    first = Entry(rank=1, name="trial-1", model={}, settings=settings, verdict="passed", validation=lift)
+    second = Entry(rank=2, name="trial-0", model={}, verdict="refused", refused_by=["joint"], reasons=["Too far."])
+    worth = unmeasured_record("nobody asked", "macro_f1")
+    found = Comparison(
+        dataset="x", metric="macro_f1", seeds=1, winner="trial-1", worth=worth, entries=[first, second],
+        searched={key: {} for key in settings},
+    )  # fmt: skip
+    outcome = Outcome(comparison=found, path=str(tmp_path))
+
+    def tune_here(load: Any, trials: int, keep: list[str], verbose: bool = False) -> Outcome:
+        assert load().train.steps == 7
+        assert (trials, keep) == (5, ["plan"])
+        return outcome
+
+    monkeypatch.setattr("flows.local_run.tune_here", tune_here)
+    asked = ("--trials", "5", "--keep", "plan", "--set", "train.steps=7", "--store", str(tmp_path))
+    document = json.loads(call("tune", *asked, "--json").stdout)
+    chosen = ["--set", "model.beta=0.5", "--set", "generate.select.density=null"]
+    assert document["command"] == ["augment", "run", "--store", str(tmp_path), "--set", "train.steps=7", *chosen]
+    told = call("tune", *asked).stdout
+    assert "+10.0" in told.splitlines()[1]
+    assert told.splitlines()[1].split()[-2:] == ["0.5", "null"]
+    assert "refused: joint" in told
+    assert told.rstrip().endswith("--set model.beta=0.5 --set generate.select.density=null")
 
 
 def test_a_comparison_needs_models(outcome: Any) -> None:

@@ -34,8 +34,8 @@ from augment.worth._arms import Arm
 from augment.worth.record import FILE as WORTH_FILE
 from augment.worth.record import WorthRecord
 from augment.worth.validation import lift_on_validation
+from flows import candidates, placement
 from flows import compare_generators as flow
-from flows import placement
 from flows.comparison_table import COLUMNS, as_markdown, table_rows
 
 CLASSES = ("ant", "bee", "cow")
@@ -91,7 +91,7 @@ def trial(stages: Stages, name: str, right: Sequence[int] = (), failed: Sequence
 
 def table(stages: Stages, trials: Sequence[Trial], worth: ArtifactRef | None = None) -> tuple[Path, Comparison]:
     costs = [Cost(parameters=3, steps=150, evaluations_per_sample=1)] * len(trials)
-    ref = compare("wine", trials, costs, worth, "balanced_accuracy", 2, stages.store)
+    ref = compare("wine", trials, costs, worth, "balanced_accuracy", 2, stages.store, {})
     return stages.store.path(ref), load_comparison(ref, stages.store)
 
 
@@ -218,11 +218,11 @@ def test_what_cannot_be_compared_is_refused(kinds: list[str], changed: dict[str,
 
 
 def test_a_training_that_cannot_go_on_ends_no_comparison(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    def candidate(config: RunConfig, name: str) -> Trial:
+    def candidate(config: RunConfig, name: str, settings: dict[str, Any]) -> Trial:
         raise TrainingError("The loss became nan.")
 
-    monkeypatch.setattr(flow, "candidate", candidate)
-    assert flow.attempt(RunConfig(), "vae", stages.real).failure == "The loss became nan."
+    monkeypatch.setattr(candidates, "candidate", candidate)
+    assert candidates.attempt(RunConfig(), "vae", stages.real).failure == "The loss became nan."
 
 
 def test_models_train_side_by_side_elsewhere_while_one_at_a_time_computes_here(

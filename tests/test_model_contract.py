@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from _model_cases import CASES, MODELS, SPECS, choices, draw, generator, optimiser_of, some_rows, take_step, train
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -195,6 +196,16 @@ def test_a_model_says_what_it_is_and_why_it_refuses_a_form(kind: str) -> None:
     assert bool(config.refuses) == (config.accepts != set(SPECS)), "say in `refuses` why a form is not accepted"
     assert config.paper
     assert config().kind == kind
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+def test_one_setting_of_a_group_leaves_the_others_as_the_model_has_them(kind: str) -> None:
+    usual = MODELS[kind]()
+    groups = {name: value for name, value in usual if isinstance(value, BaseModel)}
+    assert groups, "every model has an optimiser"
+    for name, group in groups.items():
+        changed = MODELS[kind].model_validate({name: {"weight_decay": 0.125}})
+        assert getattr(changed, name) == group.model_copy(update={"weight_decay": 0.125})
 
 
 @every_model

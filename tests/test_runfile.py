@@ -78,6 +78,12 @@ def test_set_changes_one_setting_and_leaves_the_others(folder: Path) -> None:
     assert (config.train.steps, config.train.device, config.plan.kind) == (7, "cpu", "multiply")
 
 
+def test_a_setting_of_a_section_that_is_left_out_is_one_of_its_default_kind(folder: Path) -> None:
+    config = read(folder, "name: x", "model.beta=3", "plan.everywhere=0.5", "train.steps=9")
+    assert (config.model.kind, config.model.beta) == ("vae", 3)  # type: ignore[union-attr]
+    assert (config.plan.kind, config.plan.everywhere, config.train.steps) == ("balance", 0.5, 9)  # type: ignore[union-attr]
+
+
 def test_setting_another_kind_drops_what_it_does_not_know(folder: Path) -> None:
     config = read(folder, "source: {kind: csv, path: a.csv, rows: 9}", "source.rows=8", "source.kind=wine")
     assert (config.source.kind, config.source.rows) == ("wine", 8)

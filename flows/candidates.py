@@ -1,0 +1,111 @@
+"""What a comparison of models and a search over settings share: candidates that are tried, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BaseModel
+
+from augment.comparison import Comparison, Cost, Ranked, Trial, ranked
+from augment.config import RunConfig
+from augment.errors import TrainingError
+from augment.publishing import Publication
+from augment.store import ArtifactRef, Store
+from flows import measuring, tasks
+from flows.announcing import or_logged
+from flows.auditing import audited
+from flows.comparison_table import as_markdown
+from flows.recording import Run, recorded
+
+
+class Outcome(BaseModel):
+    """What became of a comparison, and of its publication where one was asked for and there was a winner."""
+
+    comparison: Comparison
+    path: str  # the artifact's folder
+    publication: Publication | None = None
+
+
+@flow(name="candidate", flow_run_name="candidate-{config.name}-{name}", persist_result=False)
+def candidate(config: RunConfig, name: str, settings: dict[str, Any]) -> Trial:
+    """Take one generator through the stages of `augment-dataset` up to its audit, and let classifiers try its rows.
+
+    Rows that a gate refuses are not tried. ``settings`` are those of ``config`` that a search chose.
+    """
+    with recorded(config) as run:
+        found = audited(config, run)
+        predicted = None
+        if tasks.why_not_measured(config, found.real, found.audit) is None:
+            predicted = measuring.predict(config, run, found.real, found.drawn, found.draw_anew(run))
+        run.ended("compared")
+    return Trial(
+        name=name,
+        model=config.model.model_dump(mode="json"),
+        settings=settings,
+        real=found.real,
+        generator=found.model,
+        shards=found.drawn[0],
+        judged=found.drawn[1],
+        audit=found.audit,
+        search=predicted.search if predicted else None,
+        measured=predicted.measured if predicted else [],
+        used=run.kept,
+    )
+
+
+def attempt(config: RunConfig, name: str, real: ArtifactRef, settings: dict[str, Any] | None = None) -> Trial:
+    """The trial of one generator; that one cannot be trained ends no comparison."""
+    try:
+        return candidate(config, name, settings or {})
+    except TrainingError as error:
+        return failed(config, name, real, settings or {}, error)
+
+
+def failed(config: RunConfig, name: str, real: ArtifactRef, settings: dict[str, Any], error: Exception) -> Trial:
+    """The trial of a generator that came to nothing, and why."""
+    model = config.model.model_dump(mode="json")
+    return Trial(name=name, model=model, settings=settings, real=real, failure=str(error))
+
+
+def concluded(
+    config: RunConfig,
+    run: Run,
+    runs: Sequence[RunConfig],
+    trials: Sequence[Trial],
+    costs: Sequence[Cost],
+    searched: dict[str, Any] | None = None,
+) -> Outcome:
+    """The table of all ``trials``, each of one of ``runs``, in Prefect too; the best is measured on test rows."""
+    for ref in (ref for trial in trials for ref in trial.used):
+        run.keep(ref)
+    found = ranked(trials, costs, config.worth.metric, Store.open(config.store))
+    place = best_of(trials, found)
+    worth = None if place is None else measure_winner(runs[place], run, found)
+    made = run.keep(tasks.compare(config, list(trials), list(costs), worth, searched or {}))
+    outcome = Outcome(comparison=tasks.read_comparison(config, made), path=str(Store.open(config.store).path(made)))
+    announce(outcome)
+    return outcome
+
+
+def best_of(trials: Sequence[Trial], found: Ranked) -> int | None:
+    """The place of the winner among ``trials``; null where there is none."""
+    return None if found.winner is None else [trial.name for trial in trials].index(found.winner.name)
+
+
+def measure_winner(config: RunConfig, run: Run, found: Ranked) -> ArtifactRef:
+    """The worth of what came first, on test rows; of nothing else are these looked at."""
+    trial = found.winner
+    assert trial is not None
+    assert trial.search is not None
+    predicted = measuring.Predicted(trial.search, trial.measured)
+    return measuring.conclude(config, run, trial.real, (trial.shards, trial.judged), predicted)
+
+
+def announce(outcome: Outcome) -> None:
+    """Show the table in Prefect; what it does not take is logged and no error."""
+    with or_logged("table", outcome.path):
+        said = f"The winner: {outcome.comparison.winner or 'none, all are refused'}."
+        create_markdown_artifact(as_markdown(outcome.comparison), key="comparison", description=said)
