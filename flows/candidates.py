@@ -107,5 +107,7 @@ def measure_winner(config: RunConfig, run: Run, found: Ranked) -> ArtifactRef:
 def announce(outcome: Outcome) -> None:
     """Show the table in Prefect; what it does not take is logged and no error."""
     with or_logged("table", outcome.path):
-        said = f"The winner: {outcome.comparison.winner or 'none, all are refused'}."
-        create_markdown_artifact(as_markdown(outcome.comparison), key="comparison", description=said)
+        comparison = outcome.comparison
+        said = f"The winner: {comparison.winner or 'none, all are refused'}."
+        key = "search" if comparison.searched else "comparison"
+        create_markdown_artifact(as_markdown(comparison), key=key, description=said)

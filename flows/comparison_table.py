@@ -49,7 +49,8 @@ def as_markdown(comparison: Comparison) -> str:
     cells = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     lines = [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in cells]
     said = [_legend(comparison), *sentences(comparison)]
-    return "\n".join([f"# Generators for {comparison.dataset}", "", *lines, *(f"\n{sentence}" for sentence in said)])
+    compared = "Settings" if comparison.searched else "Generators"
+    return "\n".join([f"# {compared} for {comparison.dataset}", "", *lines, *(f"\n{sentence}" for sentence in said)])
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -125,7 +126,7 @@ def _search_row(entry: Entry, searched: dict[str, Any]) -> dict[str, Any]:
     values = (entry.rank, entry.name.removeprefix("trial-"), _gates(entry), _lift(entry.validation))
     names = {key: key.rpartition(".")[2] for key in searched}
     return dict(zip(SEARCH_COLUMNS, values, strict=True)) | {
-        names[key]: json.dumps(entry.settings[key]) if key in entry.settings else None for key in searched
+        names[key]: json.dumps(entry.settings[key]).strip('"') if key in entry.settings else None for key in searched
     }
 
 

@@ -1,0 +1,242 @@
+"""Writes docs/worth.md and its plot from what benchmarks/worth.py measured.
+
+    python benchmarks/worth_page.py [--check]
+
+With `--check` nothing is written, and the exit status is 1 where the page is not what would be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _cells import RESULTS, Cell
+from _markdown import table
+from _worth_data import SCARCE, SOURCES
+from scipy.stats import ttest_1samp
+from worth import KINDS, score
+
+from augment.worth.statistics import holm
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "worth.md"
+PLOT = ROOT / "docs" / "pictures" / "worth.png"
+SEEDS = 8  # of a case that is measured whole
+NAMES = {
+    "digits": "digits",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "adult": "Adult",
+    "mammography": "mammography",
+    "german-credit": "German credit",
+}
+INTRODUCTION = """\
+<!-- Written by `python benchmarks/worth_page.py` from benchmarks/results/worth.json. Do not edit. -->
+
+# What synthetic rows were worth
+
+Classes of real data sets were cut to a few training rows, and classifiers learned with and without the rows of our
+models, drawn and judged by the product's own stages. Beside the best model stands the best that can be done without
+one: of images the winner of a search over classical augmentation policies, of tables class weights, oversampling, SMOTE
+or threshold moving, with boosted trees or logistic regression. Model, arms and policies are all chosen on validation
+rows; the figures are balanced accuracy on test rows in points, means over seeds that draw real rows, model and
+classifiers anew. `benchmarks/worth.py` measures, with every model at its defaults.
+
+An interval holds 95 %, by Student's t over the seeds; p is adjusted for all rows of the table (Holm). *Refused* says
+for how many of the seeds a gate would have kept the rows from being published: they are counted here all the same,
+since this page is about what rows are worth. *More real rows* is what all real rows of the scarce classes would reach:
+what is left to gain.
+"""
+PLOT_TEXT = "![Lift of the best model beside the best without one, by rows in a scarce class](pictures/worth.png)\n"
+EVERY = """\
+## Every model
+
+The same for each model that was tried, its arm chosen on validation rows.
+"""
+
+
+def page(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+    """The whole page in Markdown, from the rows and cells that the benchmark kept."""
+    there = [row for row in rows if "absent" not in row]
+    parts = [INTRODUCTION]
+    if any(row["seeds"] > 1 for row in there):
+        parts += [PLOT_TEXT, best_table(chosen(there), cells), summary(chosen(there), cells), EVERY, every_table(there)]
+    return "\n".join([*parts, missing(rows)])
+
+
+def chosen(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of each case the model whose best arm scores most on validation rows, in the order of the data sets."""
+    by_case: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["seeds"] > 1:
+            by_case.setdefault(row["data"], []).append(row)
+    best = [max(own, key=lambda row: row["arms"][row["with"]]["validation"]["mean"]) for own in by_case.values()]
+    return sorted(best, key=lambda row: place(row["data"]))
+
+
+def place(case: str) -> tuple[int, int]:
+    """Where a case such as ``mnist, 5 rows`` stands: by its data set, then by its rows."""
+    return list(SOURCES).index(data_of(case)), rows_of(case)
+
+
+def data_of(case: str) -> str:
+    """The data set of a case."""
+    return case.partition(",")[0]
+
+
+def rows_of(case: str) -> int:
+    """The rows of a scarce class in a case."""
+    return int(case.partition(", ")[2].split()[0])
+
+
+def differences(row: Mapping[str, Any], cells: Sequence[Cell]) -> list[float]:
+    """The lift on test rows at each seed of a row of the benchmark."""
+    own = [
+        cell for cell in cells if (cell["data"], cell["kind"]) == (row["data"], row["kind"]) and "absent" not in cell
+    ]
+    pairs = zip(score(own, row["with"], "test"), score(own, row["without"], "test"), strict=True)
+    return [a - b for a, b in pairs]
+
+
+def adjusted(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> list[float]:
+    """The p-values of the rows' lifts by Student's t over seeds, adjusted for there being several."""
+    return holm([p_value(differences(row, cells)) for row in rows])
+
+
+def p_value(lifts: Sequence[float]) -> float:
+    """The chance of lifts whose mean is as far from 0 if it were 0, by Student's t; of equal ones 1 or 0."""
+    if statistics.pstdev(lifts) == 0:
+        return float(lifts[0] == 0)
+    return float(ttest_1samp(lifts, 0).pvalue)
+
+
+def best_table(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+    """One line a case: the best without, the best with, and what lies between them."""
+    lines = []
+    for row, p in zip(rows, adjusted(rows, cells), strict=True):
+        more = row["arms"].get("more real rows")
+        lines.append(
+            [
+                f"{NAMES[data_of(row['data'])]}, {rows_of(row['data'])}",
+                f"{row['without']}: {mean(row, row['without'])}",
+                f"`{row['kind']}`, {row['with']}: {mean(row, row['with'])}",
+                lift(row),
+                f"{p:.2g}",
+                row["verdict"],
+                f"{row['refused']} of {row['seeds']}",
+                f"{100 * more['test']['mean']:.1f}" if more else "",
+            ]
+        )
+    headings = [
+        "rows in a scarce class",
+        "best without",
+        "best with",
+        "lift",
+        "p",
+        "verdict",
+        "refused",
+        "more real rows",
+    ]
+    return table(headings, lines)
+
+
+def every_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One line a case and model."""
+    lines = [
+        [
+            f"{NAMES[data_of(row['data'])]}, {rows_of(row['data'])}",
+            f"`{row['kind']}`",
+            str(row["seeds"]),
+            row["with"],
+            lift(row),
+            f"{row['refused']} of {row['seeds']}" + (f": {', '.join(row['refused_by'])}" if row["refused_by"] else ""),
+        ]
+        for row in sorted(rows, key=lambda row: (*place(row["data"]), row["kind"]))
+    ]
+    return table(["rows in a scarce class", "model", "seeds", "best with", "lift", "refused by gates"], lines)
+
+
+def mean(row: Mapping[str, Any], arm: str) -> str:
+    """The mean score of an arm on test rows, in points."""
+    return f"{100 * row['arms'][arm]['test']['mean']:.1f}"
+
+
+def lift(row: Mapping[str, Any]) -> str:
+    """The lift with its interval, in points."""
+    found = row["lift"]
+    said = f"{100 * found['mean']:+.1f}"
+    return said if found["low"] is None else f"{said} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+
+
+def summary(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+    """How many cases each verdict has, and how many lifts remain after all were counted."""
+    counts = {word: sum(row["verdict"] == word for row in rows) for word in ("helps", "no clear difference", "harms")}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items())
+    pairs = zip(rows, adjusted(rows, cells), strict=True)
+    sure = [f"{row['data']} ({lift(row)})" for row, p in pairs if p <= 0.05]
+    return f"Of {len(rows)} cases: {said}. With p adjusted to 0.05 at most: {'; '.join(sure) or 'none'}.\n"
+
+
+def missing(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What was planned and is not measured in full, a line for each data set and model."""
+    seeds = {(row["data"], row["kind"]): 0 if "absent" in row else row["seeds"] for row in rows}
+    lines = []
+    for name, source in SOURCES.items():
+        for kind in KINDS[source.form]:
+            done = {scarce: seeds.get((f"{name}, {scarce} rows", kind), 0) for scarce in SCARCE[name]}
+            lacking = [f"{scarce} rows ({count} of {SEEDS} seeds)" for scarce, count in done.items() if count < SEEDS]
+            if lacking:
+                lines.append(f"- {NAMES[name]}, `{kind}`: {', '.join(lacking)}\n")
+    return f"## Not measured in full\n\n{''.join(lines)}" if lines else ""
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The lifts of the best models with their intervals, a panel for each data set."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in SOURCES if any(data_of(row["data"]) == name for row in rows)]
+    figure = Figure(figsize=(2.1 * len(names), 3))
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)
+    for name, panel in zip(names, panels[0], strict=True):
+        own = [row for row in rows if data_of(row["data"]) == name]
+        for x, row in enumerate(own):
+            low, high = (100 * row["lift"][end] for end in ("low", "high"))
+            colour = {"helps": "tab:green", "harms": "tab:red"}.get(row["verdict"], "tab:gray")
+            panel.plot([x, x], [low, high], color=colour, linewidth=2)
+            panel.plot(x, 100 * row["lift"]["mean"], "o", color=colour)
+        panel.axhline(0, color="black", linewidth=0.8)
+        panel.set_xticks(range(len(own)), [str(rows_of(row["data"])) for row in own])
+        panel.set_xlim(-0.6, len(own) - 0.4)
+        panel.set_title(NAMES[name], fontsize=10)
+        panel.set_xlabel("rows in a scarce class", fontsize=8)
+    panels[0][0].set_ylabel("lift in points")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, say whether the page is up to date")
+    args = parser.parse_args()
+    kept = RESULTS / "worth.json"
+    measured = json.loads(kept.read_text()) if kept.exists() else {"rows": [], "cells": []}
+    written = page(measured["rows"], measured["cells"])
+    if args.check:
+        same = PAGE.exists() and PAGE.read_text() == written
+        print("up to date" if same else f"{PAGE} is out of date; run python benchmarks/worth_page.py", file=sys.stderr)
+        return 0 if same else 1
+    PAGE.write_text(written)
+    best = chosen(row for row in measured["rows"] if "absent" not in row)
+    if best:
+        draw(best, PLOT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

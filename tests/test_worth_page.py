@@ -1,0 +1,95 @@
+"""The page of worth: models and arms are chosen on validation rows, and what is not measured is named."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))  # scripts that import each other by their plain names
+
+import worth  # noqa: E402
+import worth_page  # noqa: E402
+
+ARMS = {"real": "without", "tuned": "without", "mixed": "with", "pure": "with"}
+
+
+def cell(kind: str, seed: int, validation: dict[str, float], test: dict[str, float], refused: bool = False) -> Any:
+    """A finished cell of digits, whose arms have these scores; those that are not named score 0.5."""
+    arms = {
+        arm: {
+            "role": role,
+            "validation": validation.get(arm, 0.5),
+            "test": {"balanced_accuracy": test.get(arm, 0.5), "macro_f1": 0.5, "worst_recall": 0.5},
+        }
+        for arm, role in ARMS.items()
+    }
+    refused_by = ["coverage"] if refused else []
+    return {
+        "data": "digits, 2 rows", "kind": kind, "seed": seed, "settings": {}, "code": "x",
+        "arms": arms, "refused_by": refused_by, "cpu_seconds": {"train": 1.0},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def cells() -> list[Any]:
+    """Two models at three seeds: validation rows prefer ``vae`` with ``mixed``, test rows another model and arm."""
+    found = []
+    for seed, luck in enumerate((0.00, 0.01, 0.02)):
+        without = {"real": 0.6, "tuned": 0.7 + luck}
+        found.append(
+            cell("vae", seed, without | {"mixed": 0.8}, {"tuned": 0.7, "real": 0.9, "mixed": 0.74 + luck, "pure": 0.9})
+        )
+        found.append(cell("gan", seed, without | {"pure": 0.75}, {"tuned": 0.7, "pure": 0.99}, refused=seed == 1))
+    return found
+
+
+@pytest.fixture
+def rows(cells: list[Any]) -> list[Any]:
+    return [worth.summarised([c for c in cells if c["kind"] == kind]) for kind in ("vae", "gan")]
+
+
+def test_model_and_arms_are_chosen_on_validation_rows_and_the_lift_is_of_test_rows(
+    rows: list[Any], cells: list[Any]
+) -> None:
+    (best,) = worth_page.chosen(rows)
+    assert (best["kind"], best["with"], best["without"]) == ("vae", "mixed", "tuned")
+    assert worth_page.differences(best, cells) == pytest.approx([0.04, 0.05, 0.06])
+    table = worth_page.best_table([best], cells)
+    assert "| digits, 2 | tuned: 70.0 | `vae`, mixed: 75.0 | +5.0 [+2.5, +7.5] |" in table
+    assert table.count("helps") == 1
+
+
+def test_p_values_are_adjusted_for_all_rows_and_equal_differences_are_no_error(
+    rows: list[Any], cells: list[Any]
+) -> None:
+    alone, twice = worth_page.adjusted(rows[:1], cells), worth_page.adjusted([rows[0], rows[0]], cells)
+    assert twice == pytest.approx([2 * alone[0]] * 2)
+    assert worth_page.p_value([0.0, 0.0]) == 1
+    assert worth_page.p_value([0.1, 0.1]) == 0
+
+
+def test_rows_that_gates_refused_count_and_are_said(rows: list[Any]) -> None:
+    assert "| 1 of 3: coverage |" in worth_page.every_table(rows)
+
+
+def test_what_was_planned_and_not_measured_is_named(rows: list[Any], cells: list[Any]) -> None:
+    said = worth_page.page(rows, cells)
+    assert "- digits, `warp_vae`: 2 rows (0 of 8 seeds), 5 rows" in said
+    assert "- Adult, `vae`: 100 rows (0 of 8 seeds)" in said
+    assert "Not measured in full" in worth_page.page([], [])
+
+
+def test_the_plot_has_a_panel_for_each_data_set(rows: list[Any], tmp_path: Path) -> None:
+    worth_page.draw(worth_page.chosen(rows), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_is_what_was_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "worth.json").read_text())
+    written = worth_page.page(measured["rows"], measured["cells"])
+    assert worth_page.PAGE.read_text() == written, "run python benchmarks/worth_page.py"
