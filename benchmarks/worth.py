@@ -44,7 +44,7 @@ from augment.rounds import round_requests
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.training import model_code, train
 from augment.validation import active_checks, conclude, judge_shard, make_reference
-from augment.worth.lift import Rows, conclude_worth, load_worth, measure_arms, search_classical
+from augment.worth.lift import Rows, conclude_worth, load_worth, measure_arms, measure_real, search_classical
 
 CODE = ("augment.worth", "augment.generation", "augment.training", "augment.checks", "augment.codec", "augment.columns")
 KINDS = {"images": ("warp_vae", "flow_matching"), "tables": ("vae", "flow_matching")}
@@ -80,7 +80,8 @@ def measure(data: Path | None, name: str, scarce: int, kind: str, seed: int, siz
         audit = timed("gates", lambda: conclude(real, reference, model, wanted, shards, judged, checks, store))
         rows = Rows(real, shards, judged)
         searched = timed("search", lambda: search_classical(real, search, seed, store))
-        arms = timed("arms", lambda: measure_arms(rows, searched, True, 0, seed, store))
+        known = timed("arms", lambda: measure_real(real, searched, 0, seed, store))
+        arms = timed("arms", lambda: measure_arms(rows, searched, known, True, 0, seed, store))
         worth = load_worth(conclude_worth(rows, searched, [arms], [], METRIC, 1, 0.05, seed, store), store)
         failed = [
             gate.gate

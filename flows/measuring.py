@@ -44,10 +44,11 @@ def predict(config: RunConfig, run: Run, real: ArtifactRef, drawn: Drawn, draw_a
     by_generator = [drawn, *(draw_anew(tasks.of_generator(config, number)) for number in range(1, generators(config)))]
     for _, judged in by_generator[1:]:
         tasks.refuse_empty(config, judged)
-    measured = [
-        run.keep(tasks.measure_arms(config, real, search, *by_generator[number % len(by_generator)], number))
-        for number in range(config.worth.seeds)
-    ]
+    measured = []
+    for number in range(config.worth.seeds):
+        known = run.keep(tasks.measure_real(config, real, search, number))
+        own = by_generator[number % len(by_generator)]
+        measured.append(run.keep(tasks.measure_arms(config, real, search, known, *own, number)))
     return Predicted(search, measured)
 
 

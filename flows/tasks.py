@@ -189,22 +189,31 @@ def search_classical(config: RunConfig, real: ArtifactRef) -> ArtifactRef:
     return search_classical(real, config.worth.search, config.seed, Store.open(config.store), RunProgress())
 
 
+@stage(name="worth-real", run_name="worth-real-{number}")
+def measure_real(config: RunConfig, real: ArtifactRef, search: ArtifactRef, number: int) -> ArtifactRef:
+    """What classifiers without synthetic rows predict, at one seed."""
+    from augment.worth.lift import measure_real
+
+    return measure_real(real, search, number, config.seed, Store.open(config.store), RunProgress())
+
+
 @stage(name="worth-arms", run_name="worth-arms-{number}")
 def measure_arms(
     config: RunConfig,
     real: ArtifactRef,
     search: ArtifactRef,
+    known: ArtifactRef,
     shards: list[ArtifactRef],
     judged: list[ArtifactRef],
     number: int,
 ) -> ArtifactRef:
-    """What classifiers with and without synthetic rows predict, at one seed."""
+    """What classifiers with and without synthetic rows predict, at one seed; ``known`` are those without."""
     from augment.worth.lift import Rows, measure_arms
 
     rows = Rows(real, shards, judged, config.generate.select.compare)
     equal_mass = isinstance(config.plan, BalancePlan)
     store = Store.open(config.store)
-    return measure_arms(rows, search, equal_mass, number, config.seed, store, RunProgress())
+    return measure_arms(rows, search, known, equal_mass, number, config.seed, store, RunProgress())
 
 
 @stage(name="worth-parts", run_name="worth-parts-{number}")

@@ -75,6 +75,7 @@ def test_the_best_on_validation_rows_alone_is_measured_on_test_rows(unbroken: tu
     assert len(list((store / "stages" / "train").glob("[!.]*"))) == 2
     assert len(list((store / "stages" / "worth").glob("[!.]*"))) == 1
     assert len(list((store / "stages" / "worth-search").glob("[!.]*"))) == 1, "what is of real rows alone is shared"
+    assert len(list((store / "stages" / "worth-real").glob("[!.]*"))) == 2, "one a seed, for both models"
     assert not (store / "datasets").exists()
 
 

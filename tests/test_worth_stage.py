@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from _judged_sets import IMAGES, TABLE, Trial, image_rows, replaced
 from _linked_rows import linked_rows
+from safetensors.numpy import load_file
 
 from augment.checks.worth import judge_worth, with_worth
 from augment.errors import StoreError
@@ -18,6 +20,9 @@ from augment.store import ArtifactRef
 from augment.validation import accepted_counts
 from augment.worth._arms import Arm, Sides, mean_rows, part_of, rows_of, scarce_classes
 from augment.worth._concluding import Measured, best_arm, concluded
+from augment.worth._rebalancing import METHODS
+from augment.worth._table_arms import Tables
+from augment.worth._tables import LEARNERS
 from augment.worth.lift import (
     Rows,
     conclude_worth,
@@ -25,6 +30,7 @@ from augment.worth.lift import (
     load_worth,
     measure_arms,
     measure_parts,
+    measure_real,
     search_classical,
     unmeasurable,
     unmeasured_record,
@@ -41,6 +47,7 @@ class Tried(NamedTuple):
     trial: Trial
     rows: Rows
     search: ArtifactRef
+    known: list[ArtifactRef]
     arms: list[ArtifactRef]
     record: WorthRecord
 
@@ -52,12 +59,15 @@ def tried(folder: Path, synthetic: pa.Table) -> Tried:
     _, judged, _ = trial.judge([shard])
     rows = Rows(trial.real, [shard], judged)
     search = search_classical(trial.real, 24, SEED, trial.store)
-    arms = [measure_arms(rows, search, True, number, SEED, trial.store) for number in range(SEEDS)]
+    known = [measure_real(trial.real, search, number, SEED, trial.store) for number in range(SEEDS)]
+    arms = [
+        measure_arms(rows, search, of_seed, True, number, SEED, trial.store) for number, of_seed in enumerate(known)
+    ]
     parts_of = [
         measure_parts(rows, search, arms, "balanced_accuracy", number, SEED, trial.store) for number in range(SEEDS)
     ]
     worth = conclude_worth(rows, search, arms, parts_of, "balanced_accuracy", 1, 0.05, SEED, trial.store)
-    return Tried(trial, rows, search, arms, load_worth(worth, trial.store))
+    return Tried(trial, rows, search, known, arms, load_worth(worth, trial.store))
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +121,43 @@ def test_stages_that_are_there_are_not_measured_again(noise: Tried, monkeypatch:
 
     monkeypatch.setattr("augment.worth.lift._at_hand", never)
     assert search_classical(noise.trial.real, 24, SEED, noise.trial.store) == noise.search
-    assert measure_arms(noise.rows, noise.search, True, 1, SEED, noise.trial.store) == noise.arms[1]
+    assert measure_real(noise.trial.real, noise.search, 1, SEED, noise.trial.store) == noise.known[1]
+    again = measure_arms(noise.rows, noise.search, noise.known[1], True, 1, SEED, noise.trial.store)
+    assert again == noise.arms[1]
     with pytest.raises(AssertionError, match="measured again"):
-        measure_arms(noise.rows, noise.search, True, SEEDS, SEED, noise.trial.store)
+        measure_arms(noise.rows, noise.search, noise.known[1], True, SEEDS, SEED, noise.trial.store)
+
+
+def test_arms_without_synthetic_rows_are_fitted_once_for_all_generators(
+    noise: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = []
+    fit = Tables.predicted
+
+    def counted(self: Tables, learner: str, method: str, real: Any, synthetic: Any, seed: int) -> Any:
+        fitted.append(synthetic)
+        return fit(self, learner, method, real, synthetic, seed)
+
+    monkeypatch.setattr(Tables, "predicted", counted)
+    shard = noise.trial.shard(linked_rows(120, 51), number=1, first=240)
+    _, judged, _ = noise.trial.judge([shard])
+    other = Rows(noise.trial.real, [shard], judged)
+    arms = measure_arms(other, noise.search, noise.known[0], True, 0, SEED, noise.trial.store)
+    assert fitted
+    assert all(synthetic is not None for synthetic in fitted)
+    first, second = (predictions(noise.trial, ref) for ref in (noise.arms[0], arms))
+    shared = [name for name in first if name in predictions(noise.trial, noise.known[0])]
+    assert len(shared) == len(METHODS) * len(LEARNERS)
+    assert all(np.array_equal(first[name], second[name]) for name in shared)
+    assert not np.array_equal(first["synthetic (boosted trees)"], second["synthetic (boosted trees)"])
+
+
+def predictions(trial: Trial, ref: ArtifactRef) -> dict[str, Any]:
+    """What each arm of an artifact predicts for test rows."""
+    folder = trial.store.path(ref)
+    arrays = load_file(folder / "predictions.safetensors")
+    arms = json.loads((folder / "arms.json").read_text())
+    return {arm["name"]: arrays[f"test.{place}"] for place, arm in enumerate(arms)}
 
 
 def test_a_record_comes_back_as_it_was_written(noise: Tried, tmp_path: Path) -> None:

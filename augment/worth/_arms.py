@@ -13,6 +13,7 @@ from augment._weights import class_weights, row_weights
 from augment.worth._downstream import PLAIN, Chosen, Downstream, Places
 
 Role = Literal["without", "with", "alone", "scarce", "more", "part", "unselected", "random", "selected"]
+REAL_ROLES: tuple[Role, ...] = ("without", "more")  # which no generator has a part in
 NO_PLACES: Places = np.empty(0, np.int64)
 COMPARED: dict[Role, str] = {
     "unselected": "synthetic, unselected",
@@ -117,7 +118,7 @@ def rows_of(arm: Arm, sides: Sides, seed: int) -> Given:
     synthetic = np.flatnonzero(sides.synthetic_y[: sides.spare] >= 0)
     if arm.role == "more":
         real = np.flatnonzero(sides.real_y >= 0)
-    if arm.role in ("without", "more", "part"):
+    if arm.role in (*REAL_ROLES, "part"):
         return Given(Chosen(real, np.ones(len(real))), None)
     if arm.role == "scarce":
         synthetic = synthetic[np.isin(sides.synthetic_y[synthetic], sides.scarce)]

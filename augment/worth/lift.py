@@ -3,7 +3,8 @@
 ::
 
     search_classical   real rows                     -> the policy that does best on validation rows     once
-    measure_arms       real and synthetic rows, seed -> what each arm predicts for held-out rows         a seed
+    measure_real       real rows, seed               -> what arms without synthetic rows predict         a seed
+    measure_arms       and synthetic rows            -> what each arm predicts for held-out rows         a seed
     measure_parts      and the best arm without      -> the same with a quarter and half of the rows     a seed
     conclude_worth     all of these                  -> worth.json                                       once
 
@@ -27,13 +28,14 @@ from augment.errors import AugmentError
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_titles
 from augment.store import ArtifactRef, Store, code_version, hash_json
-from augment.worth._arms import Arm, Sides, arms_of, mean_rows, part_of, rows_of
+from augment.worth._arms import REAL_ROLES, Arm, Sides, arms_of, mean_rows, part_of, rows_of
 from augment.worth._concluding import Measured, best_arm, concluded
+from augment.worth._downstream import Predicted
 from augment.worth._policies import Policy
 from augment.worth._rows_at_hand import AtHand, Paths, at_hand, labelled_classes
 from augment.worth.record import FILE, Metric, WorthRecord
 
-SEARCH, ARMS, PARTS, WORTH = "worth-search", "worth-arms", "worth-parts", "worth"
+SEARCH, REAL, ARMS, PARTS, WORTH = "worth-search", "worth-real", "worth-arms", "worth-parts", "worth"
 SHARES = (0.25, 0.5)  # of the real rows of each scarce class
 CODE = tuple(
     f"augment.{name}"
@@ -76,24 +78,43 @@ def search_classical(
     return store.write(SEARCH, hash_json([real.sha256, encode_key(real, seed), budget, seed, _code()])[:32], fill)
 
 
-def measure_arms(
-    rows: Rows, search: ArtifactRef, equal_mass: bool, number: int, seed: int, store: Store, progress: Progress = silent
+def measure_real(
+    real: ArtifactRef, search: ArtifactRef, number: int, seed: int, store: Store, progress: Progress = silent
 ) -> ArtifactRef:
-    """What every arm predicts for held-out rows at seed ``number``: ``predictions.safetensors`` and ``arms.json``."""
+    """What arms without synthetic rows predict for held-out rows at seed ``number``: the same for all generators."""
+
+    def fill(folder: Path) -> None:
+        ready = _at_hand(Rows(real, [], []), _policy(search, store), False, seed, store)
+        arms = [arm for arm in arms_of(ready.downstream, ready.sides) if arm.role in REAL_ROLES]
+        _save(folder, arms, _predicted(REAL, arms, ready, _arm_seed(seed, number), progress))
+
+    return store.write(REAL, hash_json([real.sha256, search.sha256, number, seed, _code()])[:32], fill)
+
+
+def measure_arms(
+    rows: Rows,
+    search: ArtifactRef,
+    known: ArtifactRef,
+    equal_mass: bool,
+    number: int,
+    seed: int,
+    store: Store,
+    progress: Progress = silent,
+) -> ArtifactRef:
+    """What every arm predicts for held-out rows at seed ``number``: ``predictions.safetensors`` and ``arms.json``.
+
+    ``known`` is what :func:`measure_real` left for that seed.
+    """
 
     def fill(folder: Path) -> None:
         ready = _at_hand(rows, _policy(search, store), equal_mass, seed, store)
         arms = arms_of(ready.downstream, ready.sides)
-        predicted = {}
-        for done, arm in enumerate(arms):
-            progress(ARMS, done, len(arms), "arm")
-            own_seed = _arm_seed(seed, number)
-            given = rows_of(arm, ready.sides, own_seed)
-            predicted[arm.name] = ready.downstream.predicted(arm.learner, arm.method, *given, own_seed)
-        progress(ARMS, len(arms), len(arms), "arm")
+        predicted = _load(known, store)
+        others = [arm for arm in arms if arm.name not in predicted]
+        predicted |= _predicted(ARMS, others, ready, _arm_seed(seed, number), progress)
         _save(folder, arms, predicted)
 
-    identity = [rows.identity(), search.sha256, equal_mass, number, seed, _code()]
+    identity = [rows.identity(), search.sha256, known.sha256, equal_mass, number, seed, _code()]
     return store.write(ARMS, hash_json(identity)[:32], fill)
 
 
@@ -251,7 +272,30 @@ def _notes(generators: int, seeds: int) -> list[str]:
     return [f"The {seeds} seeds share {trained}: how much a training's own luck decides is not in the interval."]
 
 
-def _save(folder: Path, arms: Sequence[Arm], predicted: Mapping[str, Any]) -> None:
+def _predicted(
+    stage: str, arms: Sequence[Arm], ready: AtHand, own_seed: int, progress: Progress
+) -> dict[str, Predicted]:
+    """What each of ``arms`` predicts, by its name."""
+    found = {}
+    for done, arm in enumerate(arms):
+        progress(stage, done, len(arms), "arm")
+        given = rows_of(arm, ready.sides, own_seed)
+        found[arm.name] = ready.downstream.predicted(arm.learner, arm.method, *given, own_seed)
+    progress(stage, len(arms), len(arms), "arm")
+    return found
+
+
+def _load(ref: ArtifactRef, store: Store) -> dict[str, Predicted]:
+    """What :func:`_save` wrote."""
+    from safetensors.numpy import load_file
+
+    folder = store.path(ref)
+    arms = [Arm.model_validate(value) for value in json.loads((folder / "arms.json").read_text())]
+    arrays = load_file(folder / "predictions.safetensors")
+    return {arm.name: Predicted(arrays[f"validation.{i}"], arrays[f"test.{i}"]) for i, arm in enumerate(arms)}
+
+
+def _save(folder: Path, arms: Sequence[Arm], predicted: Mapping[str, Predicted]) -> None:
     from safetensors.numpy import save_file
 
     arrays = {
