@@ -58,15 +58,16 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Garbage:
 
     Kept of each dataset are the latest version, the last five, those younger than seven days and those pinned; with
     them the artifacts that they were made from, and their caches. Whatever an unfinished run has noted or used since
-    it began is kept as well, with its quarantine; so is what anybody makes or finds while this goes on, and what
-    `augment plan` made within the hour. Nothing that a living process is writing is touched.
+    it began is kept as well, with its quarantine; for seven days what a comparison or search has noted; and what
+    anybody makes or finds while this goes on, and what `augment plan` made within the hour. Nothing that a living
+    process is writing is touched.
     """
     began = _file_clock(store)
     # Runs first: one that publishes and ends meanwhile is then still known here, or else its version is.
     records = list(run_records(store))
     unfinished = [record for record in records if record.unfinished]
     removed: list[Removed] = []
-    needed = {(ref.stage, ref.key) for record in unfinished for ref in record.artifacts}
+    needed = {(ref.stage, ref.key) for record in records if record.holds for ref in record.artifacts}
     for dataset in sorted(p for p in (store.root / "datasets").glob("*") if p.is_dir()):
         with locked(dataset / LOCK):
             kept = _kept_versions(dataset)

@@ -22,7 +22,7 @@ from augment.given import FromFiles
 from augment.makers import maker
 from augment.sources._contract import Source
 from models._contract import ModelConfig
-from models._settings import Choice, Range, Searched
+from models._searched import OneOf, Range, Searched
 
 SOURCES = find_plugins(augment.sources, Source)
 MODELS = find_plugins(models, ModelConfig)
@@ -99,7 +99,7 @@ class SelectSection(Section):
     """
 
     searched: ClassVar[Mapping[str, Searched]] = dict.fromkeys(
-        ("label_confidence", "nearest_ratio", "density"), Choice((None, 0.02, 0.05, 0.1, 0.2))
+        ("label_confidence", "nearest_ratio", "density"), OneOf((None, 0.02, 0.05, 0.1, 0.2))
     )
 
     label_confidence: Fraction | None = Field(

@@ -7,7 +7,7 @@
     +-- IntegrityError           exit 3   published data differ from their manifest
     +-- NotBlessedError          exit 3   the data were audited and refused
     +-- StoreError               exit 1   a stage artifact is missing or altered
-    +-- TrainingError            exit 1   training cannot go on (a loss that is not finite, no memory left)
+    +-- TrainingError            exit 1   a generator comes to nothing (a loss that is not finite, no memory left)
 
 Every message is one sentence: what is wrong, where, and what to do.
 """
@@ -57,7 +57,7 @@ class StoreError(AugmentError):
 
 
 class TrainingError(AugmentError):
-    """Training cannot go on; the last good checkpoint is kept."""
+    """A generator cannot be trained or draws nothing of use; the last good checkpoint is kept."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

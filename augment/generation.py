@@ -19,7 +19,7 @@ from augment._plugins import find_plugins
 from augment._seeding import derive_seed
 from augment._shards import Origin, ShardWriter, with_origin
 from augment.codec import Codec
-from augment.errors import AugmentError, InputError, did_you_mean
+from augment.errors import AugmentError, InputError, TrainingError, did_you_mean
 from augment.operators import OPERATORS, chosen_operator, draw_function
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_name
@@ -248,7 +248,7 @@ def drawn_batches(
 
     Raises:
         InputError: the model does not offer the operator.
-        AugmentError: a batch does not fit into memory.
+        TrainingError: a batch does not fit into memory.
     """
     draw = draw_function(model, operator, section.temperature)
     device = next(model.parameters()).device
@@ -265,7 +265,7 @@ def drawn_batches(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise AugmentError(
+            raise TrainingError(
                 f"memory ran out drawing {section.batch_size} rows at once on {device}; set a smaller "
                 "generate.batch_size."
             ) from None

@@ -16,7 +16,7 @@ from augment.given import FromFiles
 from augment.operators import OPERATORS, chosen_operator
 from augment.progress import Progress, silent
 from augment.store import ArtifactRef, Store
-from models._settings import Choice, Searched
+from models._searched import OneOf, Searched
 
 if TYPE_CHECKING:
     from augment.config import GenerateSection, RunConfig, TrainSection
@@ -132,7 +132,7 @@ class Trained:
         found = {f"model.{name}": bounds for name, bounds in self.model.searched.items()}
         found |= {f"generate.{name}": bounds for name, bounds in self.generate.searched.items()}
         if len(self.model.offered()) > 1:
-            found["generate.operator"] = Choice(self.model.offered())
+            found["generate.operator"] = OneOf(self.model.offered())
         return found
 
 

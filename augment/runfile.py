@@ -86,7 +86,7 @@ def _apply_overrides(content: dict[str, Any], settings: list[tuple[tuple[str, ..
         section: Any = content
         for depth, key in enumerate(keys[:-1]):
             if section.get(key) is None:
-                section[key] = _default_kind(key) if not depth else {}
+                section[key] = _default_kind(key, keys[1]) if not depth else {}
             section = section[key]
             if not isinstance(section, dict):
                 inside = ".".join(keys[: depth + 1])
@@ -97,11 +97,12 @@ def _apply_overrides(content: dict[str, Any], settings: list[tuple[tuple[str, ..
         section[keys[-1]] = value
 
 
-def _default_kind(key: str) -> dict[str, Any]:
-    """The section ``key`` as it is when a run file leaves it out: its kind alone, where it has several."""
+def _default_kind(key: str, inside: str) -> dict[str, Any]:
+    """The kind that a section has when a run file leaves it out; empty where that kind has no setting ``inside``."""
     field = RunConfig.model_fields.get(key)
-    kind = getattr(field.get_default(call_default_factory=True) if field else None, "kind", None)
-    return {} if kind is None else {"kind": kind}
+    default = field.get_default(call_default_factory=True) if field else None
+    kind = getattr(default, "kind", None)
+    return {"kind": kind} if kind is not None and inside in getattr(type(default), "model_fields", {}) else {}
 
 
 def _keep_known(section: dict[str, Any], keys: tuple[str, ...], kind: str) -> None:

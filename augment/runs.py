@@ -67,8 +67,17 @@ class RunRecord(BaseModel):
         """
         if self.status not in ("running", "failed"):
             return False
-        young = time.time() - self.started < GRACE_SECONDS
-        return young or (self.status == "running" and self._is_alive())
+        return self._is_young() or (self.status == "running" and self._is_alive())
+
+    @property
+    def holds(self) -> bool:
+        """Whether garbage collection leaves the artifacts of the run alone: those of an unfinished run, and for seven
+        days those of a comparison or search, whose best may still be published and whose trials may be gone on from.
+        """
+        return self.unfinished or (self.status == "compared" and self._is_young())
+
+    def _is_young(self) -> bool:
+        return time.time() - self.started < GRACE_SECONDS
 
     def _is_alive(self) -> bool:
         if self.owner.get("host") != socket.gethostname():

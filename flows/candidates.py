@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel
 
-from augment.comparison import Comparison, Cost, Ranked, Trial, ranked
+from augment.comparison import Comparison, Cost, Trial, ranked
 from augment.config import RunConfig
 from augment.errors import TrainingError
 from augment.publishing import Publication
@@ -71,37 +71,27 @@ def failed(config: RunConfig, name: str, real: ArtifactRef, settings: dict[str, 
 
 
 def concluded(
-    config: RunConfig,
-    run: Run,
-    runs: Sequence[RunConfig],
-    trials: Sequence[Trial],
-    costs: Sequence[Cost],
-    searched: dict[str, Any] | None = None,
+    config: RunConfig, run: Run, trials: Sequence[Trial], costs: Sequence[Cost], searched: dict[str, Any] | None = None
 ) -> Outcome:
-    """The table of all ``trials``, each of one of ``runs``, in Prefect too; the best is measured on test rows."""
+    """The table of all ``trials``, in Prefect too; the best is measured on test rows.
+
+    The trials share ``config`` but for the model, how rows are drawn, and how many.
+    """
     for ref in (ref for trial in trials for ref in trial.used):
         run.keep(ref)
     found = ranked(trials, costs, config.worth.metric, Store.open(config.store))
-    place = best_of(trials, found)
-    worth = None if place is None else measure_winner(runs[place], run, found)
+    worth = None if found.winner is None else measure_winner(config, run, found.winner)
     made = run.keep(tasks.compare(config, list(trials), list(costs), worth, searched or {}))
     outcome = Outcome(comparison=tasks.read_comparison(config, made), path=str(Store.open(config.store).path(made)))
     announce(outcome)
     return outcome
 
 
-def best_of(trials: Sequence[Trial], found: Ranked) -> int | None:
-    """The place of the winner among ``trials``; null where there is none."""
-    return None if found.winner is None else [trial.name for trial in trials].index(found.winner.name)
-
-
-def measure_winner(config: RunConfig, run: Run, found: Ranked) -> ArtifactRef:
+def measure_winner(config: RunConfig, run: Run, winner: Trial) -> ArtifactRef:
     """The worth of what came first, on test rows; of nothing else are these looked at."""
-    trial = found.winner
-    assert trial is not None
-    assert trial.search is not None
-    predicted = measuring.Predicted(trial.search, trial.measured)
-    return measuring.conclude(config, run, trial.real, (trial.shards, trial.judged), predicted)
+    assert winner.search is not None
+    predicted = measuring.Predicted(winner.search, winner.measured)
+    return measuring.conclude(config, run, winner.real, (winner.shards, winner.judged), predicted)
 
 
 def announce(outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from flows.printing import print_json, print_publication, print_table
 from flows.sentences import Sentences
 
 if TYPE_CHECKING:
+    from augment.config import RunConfig
     from augment.store import Store
 
 REFUSED = 3
@@ -67,12 +69,7 @@ def run(
     """Run the whole flow, here and now: from the source to a published dataset, or a refusal that says why."""
     from flows.local_run import run_here
 
-    def load() -> Any:
-        from augment.runfile import load_run_config
-
-        return load_run_config(file, set_ or [], store)
-
-    publication = run_here(load, verbose)
+    publication = run_here(_loader(file, set_, store), verbose)
     if json:
         print_json(publication.model_dump(mode="json"))
     else:
@@ -115,13 +112,8 @@ def compare(
     from flows.comparison_table import as_document, print_outcome
     from flows.local_run import compare_here
 
-    def load() -> Any:
-        from augment.runfile import load_run_config
-
-        return load_run_config(file, set_ or [], store)
-
     named = [kind.strip() for kind in kinds.split(",") if kind.strip()]
-    outcome = compare_here(load, named, publish, verbose)
+    outcome = compare_here(_loader(file, set_, store), named, publish, verbose)
     print_json(as_document(outcome)) if json else print_outcome(outcome)
     if publish and (outcome.publication is None or outcome.publication.status == "refused"):
         reason = "no model passes the gates" if outcome.publication is None else "the best model is refused"
@@ -132,7 +124,9 @@ def compare(
 @app.command()
 def tune(
     file: RunFile = None,
-    trials: Annotated[int, typer.Option("--trials", metavar="N", help="Settings tried, the run file's first.")] = 20,
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", min=2, max=10_000, help="Settings tried, the run file's first.")
+    ] = 20,
     keep: Annotated[
         list[str] | None,
         typer.Option("--keep", metavar="A.B", help="A setting, or section, that is not varied; repeatable."),
@@ -146,13 +140,11 @@ def tune(
     from flows.comparison_table import as_search_document, print_search
     from flows.local_run import tune_here
 
-    def load() -> Any:
-        from augment.runfile import load_run_config
-
-        return load_run_config(file, set_ or [], store)
-
-    outcome = tune_here(load, trials, keep or [], verbose)
-    given = [*(["--store", store] if store else []), *(part for one in set_ or [] for part in ("--set", one))]
+    outcome = tune_here(_loader(file, set_, store), trials, keep or [], verbose)
+    given = [
+        *(["--store", store] if store is not None else []),
+        *(part for one in set_ or [] for part in ("--set", one)),
+    ]
     command = ["augment", "run", *([str(file)] if file else []), *given]
     print_json(as_search_document(outcome, command)) if json else print_search(outcome, command)
 
@@ -296,6 +288,17 @@ def doctor(store: StoreFolder = "./store", json: Json = False) -> None:
             print(f"{finding.verdict:<7} {finding.subject:<12} {finding.sentence}")
     if any(finding.verdict == "broken" for finding in findings):
         raise typer.Exit(1)
+
+
+def _loader(file: Path | None, settings: list[str] | None, store: str | None) -> Callable[[], RunConfig]:
+    """What reads the run file, when the time has come for the imports that this takes."""
+
+    def load() -> RunConfig:
+        from augment.runfile import load_run_config
+
+        return load_run_config(file, settings or [], store)
+
+    return load
 
 
 def _show(rows: list[dict[str, Any]], json: bool) -> None:

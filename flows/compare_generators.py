@@ -42,7 +42,7 @@ def compare_generators(config: RunConfig, models: list[AnyModel], publish: bool 
         tasks.refuse_unmeasurable(config, real)
         costs = [tasks.cost_of(each, real) for each in runs]
         trials = try_all(runs, names, real)
-        outcome = concluded(config, run, runs, trials, costs)
+        outcome = concluded(config, run, trials, costs)
         if publish and outcome.comparison.winner is not None:
             winner = runs[names.index(outcome.comparison.winner)]
             state = augment_dataset.augment_dataset(winner, return_state=True)

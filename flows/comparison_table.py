@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.printing import print_publication, print_table
@@ -49,6 +49,8 @@ def as_markdown(comparison: Comparison) -> str:
     cells = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     lines = [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in cells]
     said = [_legend(comparison), *sentences(comparison)]
+    if comparison.best is not None and comparison.best.settings:
+        said.append(f"Its settings: `{' '.join(set_options(comparison.best))}`")
     compared = "Settings" if comparison.searched else "Generators"
     return "\n".join([f"# {compared} for {comparison.dataset}", "", *lines, *(f"\n{sentence}" for sentence in said)])
 
@@ -57,7 +59,8 @@ def sentences(comparison: Comparison) -> list[str]:
     """Why models were refused, and what the winner is worth on test rows."""
     found = [*comparison.refusals, *comparison.notes]
     if comparison.winner is None:
-        return [*found, "No model passes the gates, so none is measured on test rows."]
+        what = "trial" if comparison.searched else "model"
+        return [*found, f"No {what} passes the gates, so none is measured on test rows."]
     assert comparison.worth is not None
     return [*found, f"Winner, the only one measured on test rows: {comparison.winner}. {comparison.worth.sentence}"]
 
@@ -82,6 +85,8 @@ def print_search(outcome: Outcome, command: Sequence[str]) -> None:
     best = winning_command(outcome.comparison, command)
     if best is not None:
         print(f"\npublish its rows, nothing is trained again: {shlex.join(best)}")
+    elif outcome.comparison.best is not None:
+        print("\nIts rows harm, so there is nothing to publish.")
 
 
 def as_search_document(outcome: Outcome, command: Sequence[str]) -> dict[str, Any]:
@@ -90,11 +95,16 @@ def as_search_document(outcome: Outcome, command: Sequence[str]) -> dict[str, An
 
 
 def winning_command(comparison: Comparison, command: Sequence[str]) -> list[str] | None:
-    """``command`` with the settings of the winner; null where there is none."""
-    if comparison.best is None:
+    """``command`` with the settings of the winner; null where there is none, or its rows harm."""
+    if comparison.best is None or (comparison.worth is not None and comparison.worth.verdict == "harms"):
         return None
-    chosen = [("--set", f"{key}={json.dumps(value)}") for key, value in comparison.best.settings.items()]
-    return [*command, *(word for pair in chosen for word in pair)]
+    return [*command, *set_options(comparison.best)]
+
+
+def set_options(entry: Entry) -> list[str]:
+    """The options that give a run file the settings of ``entry``."""
+    chosen = [("--set", f"{key}={json.dumps(value)}") for key, value in entry.settings.items()]
+    return [word for pair in chosen for word in pair]
 
 
 def as_document(outcome: Outcome) -> dict[str, Any]:
@@ -124,10 +134,17 @@ def _row(entry: Entry) -> dict[str, Any]:
 def _search_row(entry: Entry, searched: dict[str, Any]) -> dict[str, Any]:
     """A trial; a setting that it has from the run file is left empty."""
     values = (entry.rank, entry.name.removeprefix("trial-"), _gates(entry), _lift(entry.validation))
-    names = {key: key.rpartition(".")[2] for key in searched}
+    names = {key: short_name(key, searched) for key in searched}
     return dict(zip(SEARCH_COLUMNS, values, strict=True)) | {
         names[key]: json.dumps(entry.settings[key]).strip('"') if key in entry.settings else None for key in searched
     }
+
+
+def short_name(key: str, keys: Iterable[str]) -> str:
+    """The end of ``key``, ``beta`` of ``model.beta``, that is the end of no other of ``keys``."""
+    words, others = key.split("."), [other.split(".") for other in keys if other != key]
+    length = next(n for n in range(1, len(words) + 1) if all(words[-n:] != other[-n:] for other in others))
+    return ".".join(words[-length:])
 
 
 def _gates(entry: Entry) -> str:

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from models._settings import Searched
+from models._searched import Searched
 
 Form = Literal["vector", "grid"]
 

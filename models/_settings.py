@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 from pydantic import Field
-
-
-class Range(NamedTuple):
-    """Numbers from ``low`` to ``high`` that a setting is tried at; ``log``: evenly in their logarithm."""
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False
-
-
-class Choice(NamedTuple):
-    """Values that a setting is tried at, of any type that a run file can hold."""
-
-    values: tuple[Any, ...]
-
-
-Searched = Range | Choice
-
 
 Width = Annotated[
     int | None,

@@ -29,7 +29,8 @@ from models._contract import (
 from models._gaussian import normal_noise
 from models._nets import LARGEST_WORKING_SIDE, first_weights, make_velocity, velocity_size
 from models._pairs import same_class_partners
-from models._settings import Dropout, Embedding, Range, Resolution, Searched, Width
+from models._searched import Range, Searched
+from models._settings import Dropout, Embedding, Resolution, Width
 from models._solvers import SOLVERS, SolverName, integrate
 from models._unet import Exemplars
 

@@ -31,7 +31,8 @@ from models._iaf import FlowSize, Inferred, Noise
 from models._ladder import Ladder, LadderSize
 from models._latents import PRIOR_WEIGHT, default_latent, warmed_up
 from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, suits_ladder
-from models._settings import Beta, Dropout, Embedding, KlWarmup, Range, Resolution, Searched, Spread, Width
+from models._searched import Range, Searched
+from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
 
 ACTIVE_NATS = 0.05  # a group of latents whose mean KL is less carries nothing
 

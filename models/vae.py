@@ -26,7 +26,8 @@ from models._gaussian import Gaussian, free_bits_penalty, importance_weighted_bo
 from models._heads import Heads, ObservationSetting, SigmaSetting
 from models._latents import ACTIVE_VARIANCE, PRIOR_WEIGHT, Prior, arc, default_latent, warmed_up
 from models._nets import LARGEST_WORKING_SIDE, NetSize, defaults_for, first_weights, make_decoder, make_encoder
-from models._settings import Beta, Dropout, Embedding, KlWarmup, Range, Resolution, Searched, Spread, Width
+from models._searched import Range, Searched
+from models._settings import Beta, Dropout, Embedding, KlWarmup, Resolution, Spread, Width
 
 LARGEST_FULL = 256  # latents whose covariance is full: 32,896 numbers a row
 

@@ -33,7 +33,7 @@ from models._gaussian import Gaussian, kl_divergence, normal_noise
 from models._latents import ACTIVE_VARIANCE
 from models._nets import NetSize, first_weights, make_encoder
 from models._pairs import same_class_partners
-from models._settings import Choice, Range, Searched
+from models._searched import OneOf, Range, Searched
 from models._warp import Change, apply_change, jacobian_determinants
 
 SMALLEST_SIDE = 4  # of a grid that has anything to bend
@@ -224,7 +224,7 @@ class WarpVaeConfig(ModelConfig):
         "optimiser.learning_rate": Range(5e-4, 5e-3, log=True),
         "latent": Range(4, 32, log=True, whole=True),
         "precision": Range(250, 4_000, log=True),
-        "light": Choice((True, False)),
+        "light": OneOf((True, False)),
         "spread": Range(0.25, 1),
     }
 

@@ -21,6 +21,7 @@ from augment.worth.lift import unmeasured_record
 from augment.worth.validation import ValidationLift
 from flows.candidates import Outcome
 from flows.cli import app
+from flows.comparison_table import as_markdown, short_name
 from flows.local_server import API_SETTINGS, NO_TELEMETRY, configured_api
 from flows.printing import size
 from flows.progress import Pace, amount
@@ -205,6 +206,16 @@ def test_a_search_prints_what_each_trial_tried_and_the_command_that_publishes_th
     assert told.splitlines()[1].split()[-2:] == ["0.5", "null"]
     assert "refused: joint" in told
     assert told.rstrip().endswith("--set model.beta=0.5 --set generate.select.density=null")
+    assert "Its settings: `--set model.beta=0.5 " in as_markdown(found)
+    harmful = found.model_copy(update={"worth": worth.model_copy(update={"verdict": "harms"})})
+    outcome.comparison = harmful
+    assert json.loads(call("tune", *asked, "--json").stdout)["command"] is None
+    assert call("tune", *asked).stdout.rstrip().endswith("Its rows harm, so there is nothing to publish.")
+
+
+def test_a_column_of_a_search_has_the_shortest_name_that_no_other_has() -> None:
+    keys = ["model.beta", "generate.select.density", "plan.density", "model.optimiser.beta"]
+    assert [short_name(key, keys) for key in keys] == ["model.beta", "select.density", "plan.density", "optimiser.beta"]
 
 
 def test_a_comparison_needs_models(outcome: Any) -> None:

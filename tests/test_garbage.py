@@ -206,6 +206,22 @@ def test_a_killed_run_keeps_its_work_for_seven_days(stages: Stages) -> None:
     assert list(run_records(stages.store)) == []
 
 
+def test_what_a_comparison_has_tried_stays_for_seven_days(stages: Stages) -> None:
+    record = RunRecord.start(stages.store, "search", "0" * 64)
+    record.note(make_artifact(stages.store, "trial"))
+    record.finish("compared")
+    make_artifact(stages.store, "other")
+    time.sleep(0.02)
+    collect_garbage(stages.store)
+    assert stages.store.find("train", "trial") is not None
+    assert stages.store.find("train", "other") is None, "it holds its own work and is no going run"
+    record.started -= 8 * 86_400
+    record.note()
+    time.sleep(0.02)
+    collect_garbage(stages.store)
+    assert stages.store.find("train", "trial") is None
+
+
 def test_a_long_run_is_unfinished_while_its_process_lives(stages: Stages) -> None:
     record = RunRecord.start(stages.store, "long", "0" * 64)
     record.started -= 30 * 86_400

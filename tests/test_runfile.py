@@ -84,6 +84,11 @@ def test_a_setting_of_a_section_that_is_left_out_is_one_of_its_default_kind(fold
     assert (config.plan.kind, config.plan.everywhere, config.train.steps) == ("balance", 0.5, 9)  # type: ignore[union-attr]
 
 
+def test_a_setting_that_the_default_kind_has_not_asks_for_the_kind(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"plan\.kind is missing; known are: balance, counts, multiply"):
+        read(folder, "name: x", "plan.factor=3")
+
+
 def test_setting_another_kind_drops_what_it_does_not_know(folder: Path) -> None:
     config = read(folder, "source: {kind: csv, path: a.csv, rows: 9}", "source.rows=8", "source.kind=wine")
     assert (config.source.kind, config.source.rows) == ("wine", 8)

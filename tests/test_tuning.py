@@ -6,14 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from augment.config import MODELS, RunConfig
 from augment.errors import InputError
 from augment.tuning import AT_RANDOM, Settings, Space, Tried, described, search_space, setting, suggest, with_settings
-from models._settings import Choice, Range
+from models._searched import OneOf, Range
 
-SPACE: Space = {"beta": Range(0.01, 100, log=True), "latent": Range(1, 64, whole=True), "way": Choice((None, "a", "b"))}
+SPACE: Space = {"beta": Range(0.01, 100, log=True), "latent": Range(1, 64, whole=True), "way": OneOf((None, "a", "b"))}
 TRIALS = 40
 
 
@@ -28,6 +29,7 @@ def search(trials: int, seed: int, refuse: Any = lambda _: 0) -> list[Tried]:
     tried: list[Tried] = []
     for _ in range(trials):
         settings = suggest(SPACE, tried, seed)
+        assert settings is not None
         refusals = refuse(settings)
         tried.append(Tried(settings, None if refusals else -distance(settings), refusals))
     return tried
@@ -60,7 +62,23 @@ def test_a_search_learns_where_gates_refuse_the_rows() -> None:
 def test_settings_that_no_search_would_draw_tell_it_nothing_and_are_no_error() -> None:
     odd = Tried({"beta": 1e6, "latent": None, "way": "c"}, 0.5, 0)
     drawn = suggest(SPACE, [odd], 0)
+    assert drawn is not None
     assert set(drawn) == set(SPACE)
+
+
+def test_no_settings_are_tried_twice_and_a_space_comes_to_its_end() -> None:
+    space: Space = {"way": OneOf(("a", "b", "c")), "light": OneOf((True, False))}
+    tried: list[Tried] = []
+    while (settings := suggest(space, tried, 0)) is not None:
+        assert settings not in [one.settings for one in tried]
+        tried.append(Tried(settings, 0.0, 0))
+    assert len(tried) == 6
+
+
+def test_optuna_says_as_much_afterwards_as_before() -> None:
+    before = optuna.logging.get_verbosity()
+    suggest(SPACE, [], 0)
+    assert optuna.logging.get_verbosity() == before
 
 
 def test_suggestions_stay_within_their_bounds_and_are_written_with_three_digits() -> None:
@@ -80,13 +98,11 @@ def test_every_model_can_be_searched_and_takes_the_ends_of_its_bounds(kind: str)
     config = run_of(kind)
     space = search_space(config)
     assert sum(key.startswith("model.") for key in space) >= 2
-    ends = {key: bounds.values if isinstance(bounds, Choice) else bounds[:2] for key, bounds in space.items()}
-    for key, values in ends.items():
-        for value in values:
+    for key, bounds in space.items():
+        for value in bounds.ends:
             changed = with_settings(config, {key: value})
             assert setting(changed, key) == value
             assert with_settings(changed, {key: setting(config, key)}) == config
-    assert with_settings(config, {key: values[0] for key, values in ends.items()}) != config
 
 
 def test_model_ratio_and_selection_are_searched_and_what_is_kept_is_not() -> None:
@@ -113,6 +129,22 @@ def test_a_wrong_keep_is_one_sentence(keep: list[str], message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    "keep", [["model", "model.beta"], ["plan", "plan"], ["generate.select", "generate.select.density"], ["train.steps"]]
+)
+def test_what_stays_may_be_named_twice_or_be_no_setting_that_is_searched(keep: list[str]) -> None:
+    space = search_space(run_of("vae"), keep)
+    assert not any(key == name or key.startswith(f"{name}.") for key in space for name in keep)
+
+
+def test_a_run_file_that_no_search_goes_with_is_refused_before_the_first_trial() -> None:
+    config = run_of("flow_matching", model={"kind": "flow_matching", "label_dropout": 0})
+    assert "model.guidance" in search_space(config)
+    with pytest.raises(InputError, match=r"guidance 0\.5 needs the velocity .* name what is to stay with --keep\.$"):
+        search_space(config, ["model.label_dropout"])
+    assert "model.guidance" not in search_space(config, ["model.label_dropout", "model.guidance"])
+
+
 def test_settings_that_do_not_go_together_are_refused_with_the_models_own_words() -> None:
     config = run_of("flow_matching", model={"kind": "flow_matching", "label_dropout": 0})
     with pytest.raises(InputError, match=r"these settings do not go together: guidance 2 needs the velocity"):
@@ -126,18 +158,3 @@ def test_rows_that_somebody_else_made_have_a_ratio_and_a_selection_to_be_searche
     space = search_space(config)
     assert "plan.everywhere" in space
     assert not any(key.startswith("model.") or key == "generate.temperature" for key in space)
-
-
-@pytest.mark.parametrize(
-    ("trials", "seeds", "message"),
-    [
-        (1, 8, "--trials is 1, and there is nothing to choose from fewer than 2; raise it."),
-        (20, 0, "worth.seeds is 0, and settings are chosen by their worth; set it to 2 or more."),
-    ],
-)
-def test_a_search_with_nothing_to_choose_from_or_by_is_refused(trials: int, seeds: int, message: str) -> None:
-    from flows.tune_generator import refuse_nothing_to_choose
-
-    with pytest.raises(InputError) as caught:
-        refuse_nothing_to_choose(run_of("vae", worth={"seeds": seeds}), trials)
-    assert str(caught.value) == message
