@@ -190,3 +190,26 @@ def test_shifts_move_whole_pixels_and_classes_have_the_same_mass() -> None:
     places = shifted.flatten(1).argmax(1)
     found = torch.stack([places // 28, places % 28]) - 14
     assert torch.equal(found.unique(), torch.arange(-2, 3))
+
+
+def test_cost_grows_beside_the_next_smaller_case_of_the_same_code() -> None:
+    from evidence_cost import summarised
+
+    def cell(kind: str, rows: int, gates: float, code: str = "new") -> dict[str, Any]:
+        seconds = {"training": 10.0, "encoders": gates / 4, "audit": gates * 3 / 4, "arms": 1.0, "parts": 4.0}
+        known = {"kind": kind, "data": f"{kind} {rows}", "code": code, "peak_gib": 1.5, "refused_by": []}
+        return known | {"training_rows": rows, "cpu_seconds": seconds}
+
+    first, second, third = cell("table", 1_000, 4.0), cell("table", 2_000, 5.0), cell("table", 8_000, 80.0)
+    others = [cell("table", 4_000, 5.0, "old"), cell("neighbours", 4_000, 5.0), {**second, "absent": "no memory"}]
+    rows = [summarised(one, [third, *others, second, first]) for one in (first, second, third)]
+    assert [row["ratio"] for row in rows] == [None, 0.625, 4.0]
+    assert "growth" not in rows[0]
+    assert rows[2]["growth"]["gates"] == 2
+    assert rows[2]["growth"]["training"] == 0
+    example = summarised(cell("example", 500, 5.0), others)
+    assert (example["ratio"], example["worth_in_trainings"]) == (0.5, 0.5)
+    neighbours = summarised(cell("neighbours", 8_000, 80.0), others)
+    assert neighbours["ratio"] == 0.75
+    assert neighbours["cpu_seconds"]["measures"] == 60
+    assert neighbours["growth"]["measures"] == 4

@@ -13,7 +13,13 @@ from augment._devices import cpu_threads
 from augment.worth import _neighbours
 from augment.worth._classifier import Classifier, Design, fit_classifier
 from augment.worth._frechet import frechet_distance
-from augment.worth._neighbours import chance_of_larger, density_and_coverage, nearest_distances, neighbour_radii
+from augment.worth._neighbours import (
+    chance_of_larger,
+    default_radii,
+    density_and_coverage,
+    nearest_distances,
+    neighbour_radii,
+)
 from augment.worth.fidelity import Fidelity, Figure, RealSide, balanced_frechet, learn_real, measure_fidelity
 from models._contract import Batch, Span, TensorSpec
 
@@ -102,6 +108,13 @@ def test_radii_reach_the_neighbour_asked_for_and_few_points_have_few_neighbours(
     assert density_and_coverage(points[:2], torch.tensor([[0.5]])) == (2, 1)
     with pytest.raises(ValueError, match="4 neighbours need more than 4 points"):
         neighbour_radii(points, 4)
+
+
+def test_radii_worked_out_beforehand_change_nothing() -> None:
+    for rows in (1, 2, 4, 300):
+        real, synthetic = noise(rows, 8), noise(200, 8, seed=1)
+        assert density_and_coverage(real, synthetic, radii=default_radii(real)) == density_and_coverage(real, synthetic)
+    assert default_radii(noise(1, 8)) is None
 
 
 def test_points_on_the_edge_of_a_ball_are_inside_it_far_from_the_origin_too() -> None:

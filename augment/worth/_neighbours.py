@@ -32,7 +32,15 @@ def neighbour_radii(points: Tensor, neighbours: int) -> Tensor:
     return torch.cat(near)
 
 
-def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int | None = None) -> DensityCoverage | None:
+def default_radii(points: Tensor) -> Tensor | None:
+    """The :func:`neighbour_radii` by which :func:`density_and_coverage` compares by default; None for one point."""
+    k = min(NEIGHBOURS, len(points) - 1)
+    return neighbour_radii(points, k) if k > 0 else None
+
+
+def density_and_coverage(
+    real: Tensor, synthetic: Tensor, neighbours: int | None = None, radii: Tensor | None = None
+) -> DensityCoverage | None:
     """Density and coverage of ``synthetic`` ``(M, D)`` in the neighbourhoods of ``real`` ``(N, D)``, arXiv:2002.09797.
 
     With B_i the closed ball around real point i that reaches its k-th nearest real neighbour::
@@ -42,11 +50,12 @@ def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int | None
     (equations 3 and 4). Of two samples of N and M points of one distribution, density is 1 on the mean and coverage
     1 - (N-1)...(N-k) / ((N+M-1)...(N+M-k)), for equal large sizes 1 - 2^-k. ``neighbours`` is k: by default 5, or all
     others where there are fewer. None where a side has no rows, or there is one real row, which has no neighbour.
+    ``radii`` are those of the balls for this k, where the same real points are compared with several sets.
     """
     k = min(NEIGHBOURS, len(real) - 1) if neighbours is None else neighbours
     if k < 1 or not len(synthetic):
         return None
-    radii = neighbour_radii(real, k)
+    radii = neighbour_radii(real, k) if radii is None else radii
     inside = torch.zeros(len(real), dtype=torch.int64, device=real.device)
     start = 0
     for block in _distance_blocks(real, synthetic):

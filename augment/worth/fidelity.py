@@ -31,7 +31,7 @@ from augment._devices import cpu_threads
 from augment._seeding import derive_seed, torch_generator
 from augment.worth._classifier import ENCODER, JUDGE, Classifier, Design, fit_classifier
 from augment.worth._frechet import frechet_distance
-from augment.worth._neighbours import chance_of_larger, density_and_coverage, nearest_distances
+from augment.worth._neighbours import chance_of_larger, default_radii, density_and_coverage, nearest_distances
 from models._contract import Batch, TensorSpec
 
 LARGEST_CLASS = 2_000  # rows of a class that are looked at, so that time and memory do not grow with the data
@@ -228,11 +228,12 @@ def _compared(real: RealSide, rows: Mapping[int, Tensor]) -> tuple[dict[int, Fig
     distances = []
     for number, fold in enumerate(real.folds):
         features = _features(fold.encoder, rows, real.spec)
+        radii = {y: default_radii(reference) for y, reference in fold.held_out.items()}  # the same for all subsets
         for subset in range(SUBSETS):
             generator = torch_generator(real.seed, "fidelity", "subset", number, subset)
             drawn, floor = _subsets(features, fold.train, generator)
             for y, reference in fold.held_out.items():
-                found[y].append(_density_coverage(reference, drawn.get(y), floor.get(y)))
+                found[y].append(_density_coverage(reference, radii[y], drawn.get(y), floor.get(y)))
             distances.append(Figure(balanced_frechet(drawn, fold.held_out), balanced_frechet(floor, fold.held_out)))
     density, coverage = ({y: mean_figure(f[part] for f in figures) for y, figures in found.items()} for part in (0, 1))
     return density, coverage, mean_figure(distances)
@@ -252,10 +253,12 @@ def _subsets(
     return sides
 
 
-def _density_coverage(held_out: Tensor, synthetic: Tensor | None, train: Tensor | None) -> tuple[Figure, Figure]:
+def _density_coverage(
+    held_out: Tensor, radii: Tensor | None, synthetic: Tensor | None, train: Tensor | None
+) -> tuple[Figure, Figure]:
     """Density and coverage of a class; where no synthetic rows are, nothing is covered and density says nothing."""
-    of_real = None if train is None else density_and_coverage(held_out, train)
-    found = None if synthetic is None else density_and_coverage(held_out, synthetic)
+    of_real = None if train is None else density_and_coverage(held_out, train, radii=radii)
+    found = None if synthetic is None else density_and_coverage(held_out, synthetic, radii=radii)
     coverage = found.coverage if found else 0.0 if synthetic is None and len(held_out) > 1 else None
     return (
         Figure(found.density if found else None, of_real.density if of_real else None),
