@@ -58,8 +58,8 @@ Every model is chosen by `model.kind` in the run file and brings its own trainin
 audit. `augment models` lists the same kinds, and `--set model.SETTING=VALUE` changes a setting.
 """
 BLESSINGS = """
-The last two columns say whether a run with the model's defaults is blessed by the audit, in how many of the seeds, and
-what it takes in CPU seconds of one thread. `benchmarks/blessings.py` measures.
+The last two columns say whether a run with the model's defaults is blessed by all gates but worth, in how many of the
+seeds, and what it takes in CPU seconds of one thread, worth apart. `benchmarks/blessings.py` measures.
 """
 READING = """\
 Each figure is the mean over the seeds, with its standard error where there were several. The rows *real rows* are the
