@@ -69,9 +69,9 @@ class Shortcut(Check):
         scores = detect(side.spec, real, synthetic, held, derive_seed(side.seed, GATE))
         y = torch.cat([real.y, synthetic.y]).numpy()
         weight = side_weights(y, np.repeat([0, 1], [len(real.y), len(synthetic.y)]))
-        ours = _Side(np.concatenate([scores.real, scores.synthetic]) > 0, y, weight)
+        ours = _Side(np.concatenate([scores.real > 0, scores.synthetic > 0]), y, weight)
         of_real = np.concatenate([held.y.numpy(), real.y.numpy()])
-        theirs = _Side(np.concatenate([scores.unseen, scores.real]) > 0, of_real, np.ones(len(of_real)))
+        theirs = _Side(np.concatenate([scores.unseen, scores.real > 0]), of_real, np.ones(len(of_real)))
         found = _apart(ours, theirs, side.seed)
         limit = self.margin + 2 * found.error
         group = [names[label] for label in found.group]
@@ -92,9 +92,9 @@ class Shortcut(Check):
 
 
 class _Side:
-    """Which rows look generated, their classes and their weights within the class, each ``(N,)``."""
+    """How far rows look generated, from 0 to 1, their classes and their weights within the class, each ``(N,)``."""
 
-    def __init__(self, generated: NDArray[np.bool_], y: NDArray[np.int64], weight: Floats) -> None:
+    def __init__(self, generated: Floats | NDArray[np.bool_], y: NDArray[np.int64], weight: Floats) -> None:
         self.generated, self.y = generated, y
         self.weight = np.zeros(len(y))
         for label in np.unique(y):

@@ -15,7 +15,7 @@ from augment._seeding import derive_seed, numpy_generator
 from augment.worth._classifier import Design, fit_classifier
 from models._contract import Batch, TensorSpec
 
-FOLDS = 3
+FOLDS = 5  # with ten rows in a class, eight to learn from; with three folds six, and the others look synthetic
 NET = Design(width=0.5, depth=1, dropout=0.1, steps=200)
 ROUNDS = 80
 TREES = {
@@ -36,9 +36,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """The score ``(N,)`` of each real and synthetic row, each by detectors that were not trained on it, and of others.
+    """The score ``(N,)`` of each real and synthetic row, by a detector that was not trained on it; synthetic above 0.
 
-    ``auc`` is the chance that a synthetic row scores higher than a real one, with the rows' weights.
+    ``unseen`` is the share of detectors to which a row of nobody's training looks synthetic. ``auc`` is the chance that
+    a synthetic row scores higher than a real one, with the rows' weights.
     """
 
     real: Floats
@@ -66,9 +67,9 @@ def detect(spec: TensorSpec, real: Seen, synthetic: Seen, unseen: Seen, seed: in
     Two detectors are trained, a net of the form that suits the rows, which sees textures, and boosted trees, which see
     a single number that is always off, also by less than an encoded row shows; the one with the larger ``auc`` counts.
     Each learns from the classes that have both sides, with the same mass on either, so that it learns what looks
-    generated and not which classes are. Rows are split into three folds within class and side; unseen rows have the
-    mean of the three detectors' scores. Where no class has both sides all classes are learned from, since what looks
-    generated cannot be told from class then.
+    generated and not which classes are. Rows are split into five folds within class and side. Each detector judges the
+    unseen rows by itself, as it does those of its own fold: all of them together would know real rows better. Where no
+    class has both sides all classes are learned from, since what looks generated cannot be told from class then.
     """
     y = torch.cat([real.y, synthetic.y])
     side = torch.cat([torch.zeros(len(real.y)), torch.ones(len(synthetic.y))]).long()
@@ -85,7 +86,7 @@ def detect(spec: TensorSpec, real: Seen, synthetic: Seen, unseen: Seen, seed: in
             seen = taught & ~out
             scores = fit(side, seen, weight, derive_seed(seed, name, number))
             own[out.numpy()] = scores[0][out.numpy()]
-            of_unseen += scores[1] / FOLDS
+            of_unseen += (scores[1] > 0) / FOLDS
         found = own[: len(real.y)], own[len(real.y) :]
         counted = np.where(taught.numpy(), weight, 0.0)
         auc = weighted_auc(found[1], counted[len(real.y) :], found[0], counted[: len(real.y)])
