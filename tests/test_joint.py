@@ -11,6 +11,8 @@ from _linked_rows import linked_rows, shuffled, verdict
 from pydantic import ValidationError
 from scipy.stats import spearmanr
 from scipy.stats.contingency import association
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info
 
 from augment.checks._associations import Associations, numbers_first
 from augment.checks._class_numbers import Numbers
@@ -155,3 +157,19 @@ def test_the_classifier_knows_equal_sets_from_other_ones() -> None:
     assert (same.warned, other.warned) == (False, True)
     few = Numbers(["x"], {"a": np.zeros((6, 1))})
     assert telling_apart(side_by_side(few, few, columns[:1]), 0.8, "t") is None
+
+
+def test_trees_that_tell_rows_apart_grow_on_one_thread_whatever_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = []
+    fit = HistGradientBoostingClassifier.fit
+
+    def counted(self: HistGradientBoostingClassifier, *given: object, **named: object) -> object:
+        threads.append(max(library["num_threads"] for library in threadpool_info()))
+        return fit(self, *given, **named)
+
+    monkeypatch.setattr(HistGradientBoostingClassifier, "fit", counted)
+    real, synthetic = (Numbers(["x"], {"a": np.arange(60.0)[:, None] + shift}) for shift in (0, 1))
+    assert telling_apart(side_by_side(real, synthetic, [Column("x", slice(0, 1))]), 0.8, "t") is not None
+    assert threads == [1] * 5
