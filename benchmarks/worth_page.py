@@ -48,9 +48,9 @@ rows; the figures are balanced accuracy on test rows in points, means over seeds
 classifiers anew. `benchmarks/worth.py` measures, with every model at its defaults.
 
 An interval holds 95 %, by Student's t over the seeds; p is adjusted for all rows of the table (Holm). *Refused* says
-for how many of the seeds a gate would have kept the rows from being published: they are counted here all the same,
-since this page is about what rows are worth. *More real rows* is what all real rows of the scarce classes would reach:
-what is left to gain.
+for how many of the seeds a gate, as it was when this was measured, would have kept the rows from being published: they
+are counted here all the same, since this page is about what rows are worth. *More real rows* is what all real rows of
+the scarce classes would reach: what is left to gain.
 """
 PLOT_TEXT = "![Lift of the best model beside the best without one, by rows in a scarce class](pictures/worth.png)\n"
 EVERY = """\

@@ -9,7 +9,7 @@ from _faults import only, orchard_court, refusing
 from _faults import recognisable_scarce_classes as recognisable
 
 from augment.checks.shortcut import _apart, _Side
-from augment.worth._detector import Seen, detect, side_weights, weighted_auc
+from augment.worth._detector import FOLDS, Seen, detect, side_weights, weighted_auc
 from models._contract import Span, TensorSpec
 
 SPEC = TensorSpec((3,), (Span("continuous", 3),), 2)
@@ -57,6 +57,26 @@ def test_rows_of_one_distribution_are_not_told_apart_though_a_detector_could_lea
     assert 0.4 < found.auc < 0.62
     again = detect(SPEC, seen(150, 1), seen(150, 2), seen(40, 3), 0)
     assert np.array_equal(again.synthetic, found.synthetic)
+
+
+def test_real_rows_of_a_small_class_look_as_generated_in_training_as_outside_it() -> None:
+    """Detectors that learned from few real rows take others for synthetic; that must not tell the sides apart."""
+
+    def rows(counts: tuple[int, int], seed: int) -> Seen:
+        y = torch.arange(2).repeat_interleave(torch.tensor(counts))
+        x = torch.randn(len(y), 3, generator=torch.Generator().manual_seed(seed)) + y[:, None]
+        return Seen(x, x[:, :2].double().numpy(), y)
+
+    shares = []
+    for seed in range(4):
+        real, synthetic, other = rows((100, 10), 3 * seed), rows((30, 100), 3 * seed + 1), rows((20, 20), 3 * seed + 2)
+        found = detect(SPEC, real, synthetic, other, seed)
+        votes = found.unseen * FOLDS
+        assert np.allclose(votes, votes.round()), "each detector judges by itself"
+        assert 0 < found.unseen.mean() < 1
+        shares.append([(found.real[100:] > 0).mean(), found.unseen[20:].mean()])
+    of_training, of_others = np.mean(shares, axis=0)
+    assert of_training == pytest.approx(of_others, abs=0.2)
 
 
 def test_synthetic_rows_that_look_generated_in_one_class_alone_are_half_of_its_mass() -> None:
