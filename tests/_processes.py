@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 POLL_SECONDS = 0.2
@@ -93,3 +95,29 @@ def started(command: list[str], log: Path, env: dict[str, str]) -> Iterator[subp
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
             process.wait(10)
+
+
+def answered(words: list[str], prefect_home: Path, status: int = 0) -> dict[str, Any]:
+    """The one JSON document that a command prints, which ends with ``status``."""
+    done = subprocess.run(
+        words, env=environment(prefect_home), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == status, done.stderr[-2000:]
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def kill_when(words: list[str], prefect_home: Path, log: Path, moment: str, reached: Callable[[], bool]) -> None:
+    """Start a command and kill it once a ``moment`` is reached, or let it end if it is sooner."""
+    with started(words, log, environment(prefect_home)) as process:
+        wait_until(lambda: reached() or process.poll() is not None, 120, f"a process {moment}")
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def table_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a comparison without what is of one machine: where its store is, and how fast it trains."""
+    entries = [{**entry, "cost": {**entry["cost"], "training_seconds": None}} for entry in document["entries"]]
+    words = [word for word in document.get("command") or [] if not word.startswith("/")]
+    return {**document, "entries": entries, "path": Path(document["path"]).name, "publication": None, "command": words}

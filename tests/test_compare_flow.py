@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from _processes import LENIENT, augment, environment, started, wait_until
+from _processes import LENIENT, answered, augment, kill_when, table_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 RUN = """
@@ -40,19 +37,7 @@ def command(home: Path, store: Path, *more: str) -> list[str]:
 
 
 def compared(home: Path, store: Path, *more: str, status: int = 0) -> dict[str, Any]:
-    done = subprocess.run(
-        command(home, store, *more),
-        env=environment(home / "prefect"), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr[-2000:]
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
-
-
-def said(document: dict[str, Any]) -> dict[str, Any]:
-    """The document without what is of one machine: where its store is, and how fast it trains."""
-    entries = [{**entry, "cost": {**entry["cost"], "training_seconds": None}} for entry in document["entries"]]
-    return {**document, "entries": entries, "path": Path(document["path"]).name, "publication": None}
+    return answered(command(home, store, *more), home / "prefect", status)
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +90,8 @@ def test_a_killed_comparison_ends_in_the_same_table_when_it_is_made_again(
     moment: str, reached: Callable[[Path], bool], home: Path, unbroken: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    with started(command(home, store), tmp_path / "log", environment(home / "prefect")) as process:
-        wait_until(lambda: reached(store) or process.poll() is not None, 120, f"a comparison {moment}")
-        time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert said(compared(home, store)) == said(unbroken[1])
+    kill_when(command(home, store), home / "prefect", tmp_path / "log", moment, lambda: reached(store))
+    assert table_of(compared(home, store)) == table_of(unbroken[1])
 
 
 def test_where_every_model_is_refused_nothing_is_published_and_each_says_why(home: Path, tmp_path: Path) -> None:

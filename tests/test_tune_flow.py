@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from _processes import LENIENT, augment, environment, started, wait_until
+from _processes import LENIENT, answered, augment, kill_when, table_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 RUN = """
@@ -41,27 +38,15 @@ def command(home: Path, store: Path, *more: str) -> list[str]:
     return augment("tune", home / "wine.yaml", "--trials", TRIALS, *keep, "--json", "--store", store, *more)
 
 
-def answered(words: list[str], home: Path, status: int = 0) -> dict[str, Any]:
-    done = subprocess.run(
-        words, env=environment(home / "prefect"), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == status, done.stderr[-2000:]
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
-
-
-def said(document: dict[str, Any]) -> dict[str, Any]:
-    """The document without what is of one machine: where its store is, and how fast it trains."""
-    entries = [{**entry, "cost": {**entry["cost"], "training_seconds": None}} for entry in document["entries"]]
-    words = [word for word in document["command"] if not word.startswith("/")]
-    return {**document, "entries": entries, "path": Path(document["path"]).name, "command": words}
+def searched(home: Path, store: Path, *more: str, status: int = 0) -> dict[str, Any]:
+    return answered(command(home, store, *more), home / "prefect", status)
 
 
 @pytest.fixture(scope="module")
 def unbroken(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A store, and the search that was made in it at one go."""
     store = tmp_path_factory.mktemp("unbroken")
-    return store, answered(command(home, store), home)
+    return store, searched(home, store)
 
 
 def test_the_run_files_settings_and_others_are_ranked_and_the_best_alone_is_measured_on_test_rows(
@@ -92,7 +77,7 @@ def test_the_command_that_it_ends_with_publishes_the_best_trial_and_trains_nothi
 ) -> None:
     store, document = unbroken
     before = {path.name for stage in ("train", "worth") for path in (store / "stages" / stage).glob("[!.]*")}
-    published = answered([*augment(*document["command"][1:]), "--json"], home)
+    published = answered([*augment(*document["command"][1:]), "--json"], home / "prefect")
     assert published["status"] == "published"
     assert before == {path.name for stage in ("train", "worth") for path in (store / "stages" / stage).glob("[!.]*")}
     manifest = json.loads((Path(published["path"]) / "MANIFEST.json").read_text())
@@ -112,17 +97,13 @@ def test_a_killed_search_ends_in_the_same_table_when_it_is_made_again(
     moment: str, reached: Callable[[Path], bool], home: Path, unbroken: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    with started(command(home, store), tmp_path / "log", environment(home / "prefect")) as process:
-        wait_until(lambda: reached(store) or process.poll() is not None, 120, f"a search {moment}")
-        time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert said(answered(command(home, store), home)) == said(unbroken[1])
+    kill_when(command(home, store), home / "prefect", tmp_path / "log", moment, lambda: reached(store))
+    assert table_of(searched(home, store)) == table_of(unbroken[1])
 
 
 def test_more_trials_go_on_from_those_that_were_made(home: Path, unbroken: tuple[Path, dict[str, Any]]) -> None:
     store, document = unbroken
-    more = answered(command(home, store, "--trials", str(TRIALS + 1)), home)
+    more = searched(home, store, "--trials", str(TRIALS + 1))
     settings = {entry["name"]: entry["settings"] for entry in more["entries"]}
     assert {entry["name"]: entry["settings"] for entry in document["entries"]}.items() <= settings.items()
     assert len(settings) == TRIALS + 1
@@ -131,13 +112,13 @@ def test_more_trials_go_on_from_those_that_were_made(home: Path, unbroken: tuple
 def test_where_every_trial_is_refused_there_is_no_winner_and_each_says_why(home: Path, tmp_path: Path) -> None:
     untrained = ["train.steps=1", "generate.rounds=0", "checks=[]"]
     settings = [argument for setting in untrained for argument in ("--set", setting)]
-    document = answered(command(home, tmp_path, *settings, "--trials", "2"), home)
+    document = searched(home, tmp_path, *settings, "--trials", "2")
     assert (document["winner"], document["worth"], document["command"]) == (None, None, None)
     assert all(entry["verdict"] == "refused" and entry["reasons"] for entry in document["entries"])
     assert not (tmp_path / "stages" / "worth").exists()
 
 
 def test_a_search_that_cannot_be_made_is_one_sentence_and_trains_nothing(home: Path, tmp_path: Path) -> None:
-    error = answered(command(home, tmp_path, "--set", "split.validation=0"), home, status=2)["error"]
+    error = searched(home, tmp_path, "--set", "split.validation=0", status=2)["error"]
     assert error["message"].startswith("no generators can be compared, because")
     assert not (tmp_path / "stages" / "train").exists()
