@@ -155,7 +155,7 @@ def _mammography(data: Path) -> pd.DataFrame:
     frame = pd.read_csv(data / "mammography" / "mammography.csv", header=None, quotechar="'")
     frame.columns = [*(f"c{place}" for place in range(6)), "label"]
     frame["label"] = frame["label"].astype(str)
-    return frame
+    return frame.drop_duplicates()  # a third repeats others, and ingest would keep those of one side
 
 
 def _german(data: Path) -> pd.DataFrame:
