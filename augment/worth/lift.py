@@ -289,10 +289,16 @@ def _load(ref: ArtifactRef, store: Store) -> dict[str, Predicted]:
     """What :func:`_save` wrote."""
     from safetensors.numpy import load_file
 
-    folder = store.path(ref)
-    arms = [Arm.model_validate(value) for value in json.loads((folder / "arms.json").read_text())]
-    arrays = load_file(folder / "predictions.safetensors")
-    return {arm.name: Predicted(arrays[f"validation.{i}"], arrays[f"test.{i}"]) for i, arm in enumerate(arms)}
+    arrays = load_file(store.path(ref) / "predictions.safetensors")
+    return {
+        arm.name: Predicted(arrays[f"validation.{place}"], arrays[f"test.{place}"])
+        for place, arm in enumerate(_arms(ref, store))
+    }
+
+
+def _arms(ref: ArtifactRef, store: Store) -> list[Arm]:
+    """The arms of which an artifact holds predictions."""
+    return [Arm.model_validate(value) for value in json.loads((store.path(ref) / "arms.json").read_text())]
 
 
 def _save(folder: Path, arms: Sequence[Arm], predicted: Mapping[str, Predicted]) -> None:
@@ -309,22 +315,16 @@ def _save(folder: Path, arms: Sequence[Arm], predicted: Mapping[str, Predicted])
 
 def _measured(refs: Sequence[ArtifactRef], ready: AtHand, store: Store) -> Measured:
     """The predictions of all seeds, stacked."""
-    from safetensors.numpy import load_file
-
-    folders = [store.path(ref) for ref in refs]
-    listed = [(folder / "arms.json").read_text() for folder in folders]
-    if len(set(listed)) > 1:
+    by_seed = [_arms(ref, store) for ref in refs]
+    arms = by_seed[0]
+    if any(of_seed != arms for of_seed in by_seed):
         raise AugmentError("the seeds of worth do not have the same arms; set worth.generators to 1.")
-    arms = [Arm.model_validate(value) for value in json.loads(listed[0])]
-    loaded = [load_file(folder / "predictions.safetensors") for folder in folders]
-    stacked = {
-        part: [
-            np.stack([arrays[f"{part}.{place}"] for arrays in loaded]).astype(np.float64) for place in range(len(arms))
-        ]
-        for part in ("validation", "test")
-    }
-    held = ready.validation_y, ready.test_y
-    return Measured(arms, stacked["validation"], stacked["test"], *held, _rarest(ready.sides))
+    loaded = [_load(ref, store) for ref in refs]
+    validation, test = (
+        [np.stack([getattr(of_seed[arm.name], part) for of_seed in loaded]).astype(np.float64) for arm in arms]
+        for part in Predicted._fields
+    )
+    return Measured(arms, validation, test, ready.validation_y, ready.test_y, _rarest(ready.sides))
 
 
 def _sizes(part: ArtifactRef, store: Store) -> list[int]:
