@@ -7,7 +7,7 @@ group within a row, so that a row's output never depends on its batch mates.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -35,6 +35,9 @@ class NetSize(NamedTuple):
     embedding: int
     dropout: float
     side: int = LARGEST_WORKING_SIDE
+
+
+Block = Callable[[int, int, float], nn.Module]  # of a width, the length of the condition that it hears, and a dropout
 
 
 class LabelEmbedding(nn.Module):
@@ -149,12 +152,14 @@ class VectorEncoder(nn.Module):
 class VectorDecoder(nn.Module):
     """``outputs`` numbers for a latent vector and a label."""
 
-    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int) -> None:
+    def __init__(
+        self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = VectorBlock
+    ) -> None:
         super().__init__()
         condition = size.embedding + inputs
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
         self.first = nn.Linear(condition, size.width)
-        self.blocks = nn.ModuleList(VectorBlock(size.width, condition, size.dropout) for _ in range(size.depth))
+        self.blocks = nn.ModuleList(block(size.width, condition, size.dropout) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width)
         self.last = nn.Linear(size.width, outputs)
 
@@ -202,7 +207,7 @@ class GridEncoder(nn.Module):
 class GridDecoder(nn.Module):
     """``outputs`` numbers, as many for each value, for a latent vector and a label: the encoder's stages, backwards."""
 
-    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int) -> None:
+    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = GridBlock) -> None:
         super().__init__()
         if len(spec.spans) != 1:
             raise ValueError(f"a grid is read as one span, this one has {len(spec.spans)}")
@@ -213,7 +218,7 @@ class GridDecoder(nn.Module):
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
         self.first = nn.Linear(condition, channels[-1] * math.prod(sides[-1]))
         self.up = nn.ModuleList(nn.Conv2d(after, before, 1) for before, after in pairwise(channels))
-        self.blocks = stage_blocks(channels, condition, size)
+        self.blocks = stage_blocks(channels, condition, size, block)
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
         self.shuffle = nn.PixelShuffle(patch)
         self.last = nn.Conv2d(channels[0], outputs // (self.height * self.width) * patch**2, 3, padding=1)
@@ -232,10 +237,10 @@ class GridDecoder(nn.Module):
         return out
 
 
-def stage_blocks(channels: Sequence[int], condition: int, size: NetSize) -> nn.ModuleList:
+def stage_blocks(channels: Sequence[int], condition: int, size: NetSize, block: Block = GridBlock) -> nn.ModuleList:
     """The residual blocks of each stage of a grid, which hear a condition of that many numbers."""
     return nn.ModuleList(
-        nn.ModuleList(GridBlock(width, condition, size.dropout) for _ in range(size.depth)) for width in channels
+        nn.ModuleList(block(width, condition, size.dropout) for _ in range(size.depth)) for width in channels
     )
 
 
@@ -253,14 +258,20 @@ def make_encoder(spec: TensorSpec, outputs: int, size: NetSize) -> nn.Module:
     return (GridEncoder if spec.form == "grid" else VectorEncoder)(spec, outputs, size)
 
 
-def make_decoder(spec: TensorSpec, inputs: int, size: NetSize, outputs: int | None = None) -> nn.Module:
+def make_decoder(
+    spec: TensorSpec, inputs: int, size: NetSize, outputs: int | None = None, block: Block | None = None
+) -> nn.Module:
     """A net ``(z, y) -> (B, outputs)`` for latents ``(B, inputs)``; by default what ``Heads(spec)`` reads.
+
+    ``block`` makes its residual blocks, by default those that normalise within a row.
 
     Raises:
         ValueError: a grid of more than one span.
     """
     outputs = Heads(spec).raw_size if outputs is None else outputs
-    return (GridDecoder if spec.form == "grid" else VectorDecoder)(spec, inputs, size, outputs)
+    if spec.form == "grid":
+        return GridDecoder(spec, inputs, size, outputs, block or GridBlock)
+    return VectorDecoder(spec, inputs, size, outputs, block or VectorBlock)
 
 
 def make_velocity(spec: TensorSpec, size: NetSize, *, exemplars: bool) -> nn.Module:

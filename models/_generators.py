@@ -1,0 +1,70 @@
+"""Generators: nets from noise and a label to rows that a critic reads as it would read real ones.
+
+A critic tells what is between two categories or two levels from what is not. So it is shown rows as they will be
+published, and gradients pass as if they were not rounded (straight through, arXiv:1308.3432): categories are drawn by
+the Gumbel-max rule, whose gradient is that of a softmax (Gumbel-softmax, arXiv:1611.01144); levels are rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models._conditional_norm import BatchGridBlock, BatchVectorBlock
+from models._continuous import as_rows, split_spans
+from models._contract import TensorSpec
+from models._gaussian import normal_noise
+from models._nets import NetSize, make_decoder
+
+NormName = Literal["row", "batch"]
+
+
+class Generator(nn.Module):
+    """Rows for latents ``(B, latent)`` and labels, by a ``net`` that gives a number for each value of a row."""
+
+    def __init__(self, spec: TensorSpec, net: nn.Module, latent: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.net = net
+        self.latent = latent
+
+    def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)`` for labels ``(B,)``; the spread of all noise is scaled by ``temperature``."""
+        z = temperature * normal_noise((len(y), self.latent), generator, y.device)
+        raw = self.net(z, y).float()
+        uniform = None
+        if any(span.kind == "categorical" for span in self.spec.spans):
+            uniform = torch.rand(raw.shape, generator=generator, device=y.device)
+        return shown(self.spec, raw, uniform, temperature)
+
+
+def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: float = 1.0) -> Tensor:
+    """Rows ``(B, *shape)`` for a net's outputs ``(B, size)``, through which gradients pass.
+
+    Numbers without levels are the outputs, levels the nearest to their tanh, and categories are drawn from a softmax
+    with the numbers ``uniform`` ``(B, size)``, which rows without categories do not need.
+    """
+    soft = []
+    noise = [None] * len(spec.spans) if uniform is None else split_spans(spec, uniform)
+    for span, outputs, chance in zip(spec.spans, split_spans(spec, raw), noise, strict=True):
+        if span.kind == "categorical":
+            assert chance is not None, "categories are drawn"
+            gumbel = -torch.log(-torch.log(chance.clamp(1e-20, 1 - 1e-7)))
+            soft.append(functional.softmax(outputs + temperature * gumbel, dim=1))
+        else:
+            soft.append(outputs if span.levels is None else torch.tanh(outputs))
+    values = torch.cat(soft, dim=1).reshape(-1, *spec.shape)
+    return values + (as_rows(spec, values) - values).detach()
+
+
+def make_generator(spec: TensorSpec, latent: int, size: NetSize, norm: NormName) -> Generator:
+    """A generator of rows of ``spec``: ``row`` normalises within a row, ``batch`` by conditional batch normalisation.
+
+    Raises:
+        ValueError: a grid of more than one span.
+    """
+    block = None if norm == "row" else (BatchGridBlock if spec.form == "grid" else BatchVectorBlock)
+    return Generator(spec, make_decoder(spec, latent, size, spec.size, block=block), latent)

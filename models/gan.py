@@ -1,0 +1,265 @@
+"""A class-conditional generative adversarial net for vectors and grids.
+
+Generative Adversarial Nets, arXiv:1406.2661. The defaults are those of The GAN is dead; long live the GAN! (R3GAN,
+arXiv:2501.05441): relativistic pairing, with the critic's gradient penalised at real and at synthetic rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from models._adversarial import LOSSES, LossName
+from models._augmentation import ChangeName, draw_changes, refuse_unfit
+from models._contract import (
+    Batch,
+    GenerativeModel,
+    ModelConfig,
+    Objective,
+    OptimiserConfig,
+    TensorSpec,
+    TrainingDefaults,
+)
+from models._critics import Critic, make_critic, paired_scores
+from models._generators import Generator, NormName, make_generator
+from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
+from models._penalties import one_centred, zero_centred
+from models._searched import Range, Searched
+from models._settings import Embedding, Resolution, Width
+from models._spectral import iterate
+from models._watching import Watch, relative_spread
+
+
+class Penalties(NamedTuple):
+    """Weights of the penalties on the critic's gradient."""
+
+    r1: float
+    r2: float
+    gradient: float
+
+
+class GenerativeAdversarialNet(GenerativeModel):
+    """Rows G(z, y), z ~ N(0, I), that a critic learns to tell from real ones while G learns that it cannot.
+
+    The synthetic rows of a step are asked of the labels of the batch. ``changes`` are made to what the critic sees, see
+    :mod:`models._augmentation`. Penalties are taken every ``penalty_every`` steps with so much more weight.
+    """
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        generator: Generator,
+        critic: Critic,
+        settings: GanConfig,
+        changes: tuple[ChangeName, ...],
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.generator = generator
+        self.critic = critic
+        self.settings = settings
+        self.changes = changes
+        self.adversarial = LOSSES[settings.loss]
+        self.penalties = settings.penalties()
+        self.watch = Watch()
+        self.penalised = True
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Say whether this step takes the penalties, and how long the training is."""
+        self.penalised = step % self.settings.penalty_every == 0
+        self.watch.begin_step(steps)
+
+    def objectives(self) -> Sequence[Objective]:
+        """The critic's and, every ``critic_steps`` steps, the generator's."""
+        settings = self.settings
+        whole = settings.norm == "batch"
+        return [
+            Objective(
+                "critic",
+                tuple(self.critic.parameters()),
+                self._critic_loss,
+                settings.critic_optimiser,
+                batch_statistics=whole,
+            ),
+            Objective(
+                "generator",
+                tuple(self.generator.parameters()),
+                self._generator_loss,
+                settings.optimiser,
+                every=settings.critic_steps,
+                batch_statistics=whole,
+            ),
+        ]
+
+    def trouble(self) -> str | None:
+        """What the training cannot recover from, and what to change; None where there is nothing."""
+        return self.watch.trouble()
+
+    def _critic_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The adversarial loss and the penalties; beside them how well the critic tells rows apart.
+
+        ``told`` is the share of pairs whose real row scores higher, the accuracies are those of a threshold midway
+        between the mean scores, ``spread`` is :func:`models._watching.relative_spread`.
+        """
+        if self.training:
+            iterate(self.critic)
+        with torch.no_grad():
+            rows = self.generator(batch.y, generator)
+        change = draw_changes(self.spec, self.changes, len(batch.y), generator)
+        real, synthetic = change(batch.x.float()), change(rows)
+        of_real, of_synthetic = paired_scores(self.critic, real, synthetic, batch.y)
+        loss = self.adversarial.critic(of_real, of_synthetic).mean()
+        penalties = self._penalties(real, synthetic, batch.y, generator)
+        with torch.no_grad():
+            middle = (of_real.mean() + of_synthetic.mean()) / 2
+            told = (of_real > of_synthetic).float().mean()
+            spread = relative_spread(batch.x, rows, batch.y, generator)
+            if self.training:
+                self.watch.update(told, spread)
+        return {
+            "loss": loss + sum(penalties.values()),
+            "adversarial": loss.detach(),
+            **{name: value.detach() for name, value in penalties.items()},
+            "told": told,
+            "accuracy_real": (of_real > middle).float().mean(),
+            "accuracy_synthetic": (of_synthetic <= middle).float().mean(),
+            "gap": (of_real.mean() - of_synthetic.mean()).detach(),
+            "spread": spread,
+        }
+
+    def _penalties(self, real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The weighted penalties by name; zero in a step that does not take them, so that their mean is right."""
+        weights, every = self.penalties, self.settings.penalty_every
+        taken = {
+            "r1": (weights.r1, lambda: zero_centred(self.critic, real, y)),
+            "r2": (weights.r2, lambda: zero_centred(self.critic, synthetic, y)),
+            "gradient_penalty": (weights.gradient, lambda: one_centred(self.critic, real, synthetic, y, generator)),
+        }
+        zero = torch.zeros((), device=y.device)
+        return {
+            name: weight * every * penalty().mean() if self.penalised else zero
+            for name, (weight, penalty) in taken.items()
+            if weight
+        }
+
+    def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        rows = self.generator(batch.y, generator)
+        change = draw_changes(self.spec, self.changes, len(batch.y), generator)
+        synthetic = change(rows)
+        if self.adversarial.reads_real:
+            of_real, of_synthetic = paired_scores(self.critic, change(batch.x.float()), synthetic, batch.y)
+        else:
+            of_synthetic = self.critic(synthetic, batch.y).float()
+            of_real = torch.zeros_like(of_synthetic)
+        return {"loss": self.adversarial.generator(of_real, of_synthetic).mean()}
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)`` of latents whose spread is scaled by ``temperature``."""
+        rows: Tensor = self.generator(labels, generator, temperature)
+        return rows
+
+
+class GanConfig(ModelConfig):
+    """Settings of :class:`GenerativeAdversarialNet`; what is null depends on the form of a row, or on the loss."""
+
+    likelihood: ClassVar[Literal["exact", "bound", "none"]] = "none"
+    objective_names: ClassVar[tuple[str, ...]] = ("critic", "generator")
+    evaluations_per_sample: ClassVar[int] = 1
+    paper: ClassVar[str] = "Generative Adversarial Nets, arXiv:1406.2661"
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=6000, batch_size=64, ema_decay=0.995)
+    searched: ClassVar[Mapping[str, Searched]] = {
+        "optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
+        "critic_optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
+        "r1": Range(0.01, 3, log=True),
+        "r2": Range(0.01, 3, log=True),
+        "critic_dropout": Range(0, 0.5),
+    }
+
+    kind: Literal["gan"] = "gan"
+    loss: LossName = Field("relativistic", description="What the two nets minimise.")
+    r1: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Weight of the critic's squared gradient at real rows; null: 1, or 0 with the wasserstein loss.",
+    )
+    r2: float | None = Field(
+        None, ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."
+    )
+    gradient_penalty: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Weight that holds the critic's gradient between rows near 1; null: 10 with the wasserstein loss.",
+    )
+    penalty_every: int = Field(1, ge=1, le=64, description="Steps between two times that penalties are taken.")
+    spectral_norm: bool = Field(False, description="Whether every layer of the critic is spectrally normalised.")
+    critic_steps: int = Field(1, ge=1, le=20, description="Steps of the critic for one of the generator.")
+    norm: NormName = Field("row", description="What the generator normalises: each row, or by class over the batch.")
+    augmentation: tuple[ChangeName, ...] | None = Field(
+        None, description="How rows are changed before the critic sees them; null: by the form of a row."
+    )
+    latent: int = Field(32, ge=1, le=4096, description="Latent numbers.")
+    width: Width = None
+    critic_width: Width = None
+    depth: int = Field(1, ge=1, le=16, description="Residual blocks of either net, in each stage of a grid.")
+    embedding: Embedding = 64
+    critic_dropout: float = Field(
+        0.0, ge=0, lt=1, allow_inf_nan=False, description="Share of the critic's hidden values left out."
+    )
+    resolution: Resolution = LARGEST_WORKING_SIDE
+    optimiser: OptimiserConfig = Field(
+        OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
+        description="The step of the generator.",
+    )
+    critic_optimiser: OptimiserConfig = Field(
+        OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
+        description="The step of the critic.",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_what_holds_no_critic(self) -> Self:
+        r1, r2, gradient = self.penalties()
+        if gradient and (r1 or r2):
+            raise ValueError("r1 and r2 pull the critic's gradient to 0, gradient_penalty to 1; set either to 0")
+        if self.loss == "wasserstein" and not (gradient or self.spectral_norm):
+            raise ValueError(
+                "the wasserstein loss has no bound without a hold on the critic; raise gradient_penalty, or set "
+                "spectral_norm to true"
+            )
+        if self.penalty_every > 1 and not (r1 or r2 or gradient):
+            raise ValueError("penalty_every is of penalties, and none has a weight; raise r1, or leave it out")
+        return self
+
+    def penalties(self) -> Penalties:
+        """The weights of the penalties, those that are null filled in."""
+        held = self.loss == "wasserstein"
+        gradient = self.gradient_penalty
+        if gradient is None:
+            gradient = 10.0 if held and not (self.r1 or self.r2 or self.spectral_norm) else 0.0
+        r1 = (0.0 if held or gradient else 1.0) if self.r1 is None else self.r1
+        return Penalties(r1, r1 if self.r2 is None else self.r2, gradient)
+
+    def build(self, spec: TensorSpec, generator: torch.Generator) -> GenerativeAdversarialNet:
+        """A model for ``spec`` whose first weights follow from ``generator`` alone.
+
+        Raises:
+            ValueError: a grid of more than one span; an augmentation that does not fit the rows.
+        """
+        usual: tuple[ChangeName, ...] = ("shift",) if spec.form == "grid" else ()
+        changes = usual if self.augmentation is None else self.augmentation
+        refuse_unfit(spec, changes)
+        width = self.width or (128 if spec.form == "vector" else 24)
+        size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
+        of_critic = size._replace(width=self.critic_width or width, dropout=self.critic_dropout)
+        with first_weights(generator):
+            net = make_generator(spec, self.latent, size, self.norm)
+            critic = make_critic(spec, of_critic, spectral=self.spectral_norm)
+        return GenerativeAdversarialNet(spec, net, critic, self, changes)
