@@ -55,3 +55,25 @@ LOSSES: dict[LossName, AdversarialLoss] = {
         reads_real=True,
     ),
 }
+
+
+def smoothed(loss: AdversarialLoss, target: float) -> AdversarialLoss:
+    """A logistic loss whose critic should say ``target``, and not 1, of real rows.
+
+    Improved Techniques for Training GANs, arXiv:1606.03498, section 3.4. Synthetic rows keep their target of 0: what
+    the critic learns is then target p_real / (p_real + p_synthetic), and a raised one would bring p_synthetic into the
+    numerator, which pulls the generator to where it is already.
+    """
+
+    def critic(real: Tensor, synthetic: Tensor) -> Tensor:
+        return target * softplus(-real) + (1 - target) * softplus(real) + softplus(synthetic)
+
+    return loss._replace(critic=critic)
+
+
+def feature_matching(real: Tensor, synthetic: Tensor) -> Tensor:
+    """||mean of real features - mean of synthetic ones||^2 over features ``(B, width)``, a scalar.
+
+    Improved Techniques for Training GANs, arXiv:1606.03498, section 3.1; the real side is a target without gradient.
+    """
+    return (real.detach().mean(0) - synthetic.mean(0)).square().sum()

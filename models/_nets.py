@@ -152,9 +152,7 @@ class VectorEncoder(nn.Module):
 class VectorDecoder(nn.Module):
     """``outputs`` numbers for a latent vector and a label."""
 
-    def __init__(
-        self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = VectorBlock
-    ) -> None:
+    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = VectorBlock) -> None:
         super().__init__()
         condition = size.embedding + inputs
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
