@@ -222,6 +222,15 @@ class BoundsLikelihood(Protocol):
         ...
 
 
+@runtime_checkable
+class ClassifiesRows(Protocol):
+    """A model that also says which class a row is of."""
+
+    def class_logits(self, x: Tensor) -> Tensor:
+        """ln p(y|x) of rows ``(B, *shape)`` up to a number for each row, ``(B, num_classes)``."""
+        ...
+
+
 class TrainingDefaults(BaseModel):
     """How long and how a model is trained when the run file does not say."""
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from augment.classifying import ClassifierRecord
 from augment.columns import KINDS
 from augment.gates import GateResult, judged, plural
 from augment.report import wording
@@ -45,6 +46,7 @@ def write_report(
     rejects_path: Path | None,
     audit_metrics_path: Path | None = None,
     latents_path: Path | None = None,
+    classifier_path: Path | None = None,
     worth: Mapping[str, Any] | None = None,
     config: Mapping[str, Any],
     seed: int,
@@ -82,8 +84,16 @@ def write_report(
         latents=latents,
         schema=schema,
         curve=training_curve(metrics_path),
+        classifier=_classifier(classifier_path),
     )
     (report / "index.html").write_text(text, encoding="utf-8")
+
+
+def _classifier(path: Path | None) -> ClassifierRecord | None:
+    """How well the model classifies; null of a model that does not."""
+    if path is None or not path.is_file():
+        return None
+    return ClassifierRecord.model_validate_json(path.read_text())
 
 
 def _every_class(schema: DatasetSchema, counts: Counts) -> Counts:
