@@ -81,19 +81,18 @@ def write_report(
         **_origin(lineage, config, dataset),
         **_rows(folder, schema, details, rejects_path, seed),
         examples=examples,
-        latents=latents,
         schema=schema,
-        curve=training_curve(metrics_path),
-        classifier=_classifier(classifier_path),
+        **_training(metrics_path, classifier_path, latents),
     )
     (report / "index.html").write_text(text, encoding="utf-8")
 
 
-def _classifier(path: Path | None) -> ClassifierRecord | None:
-    """How well the model classifies; null of a model that does not."""
-    if path is None or not path.is_file():
-        return None
-    return ClassifierRecord.model_validate_json(path.read_text())
+def _training(metrics: Path | None, classifier: Path | None, latents: Latents | None) -> dict[str, Any]:
+    """What became of the training: its curve, and what the model holds beside the drawing of rows."""
+    told = None
+    if classifier is not None and classifier.is_file():
+        told = ClassifierRecord.model_validate_json(classifier.read_text())
+    return {"curve": training_curve(metrics), "classifier": told, "latents": latents}
 
 
 def _every_class(schema: DatasetSchema, counts: Counts) -> Counts:
