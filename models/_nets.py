@@ -256,20 +256,14 @@ def make_encoder(spec: TensorSpec, outputs: int, size: NetSize) -> nn.Module:
     return (GridEncoder if spec.form == "grid" else VectorEncoder)(spec, outputs, size)
 
 
-def make_decoder(
-    spec: TensorSpec, inputs: int, size: NetSize, outputs: int | None = None, block: Block | None = None
-) -> nn.Module:
+def make_decoder(spec: TensorSpec, inputs: int, size: NetSize, outputs: int | None = None) -> nn.Module:
     """A net ``(z, y) -> (B, outputs)`` for latents ``(B, inputs)``; by default what ``Heads(spec)`` reads.
-
-    ``block`` makes its residual blocks, by default those that normalise within a row.
 
     Raises:
         ValueError: a grid of more than one span.
     """
     outputs = Heads(spec).raw_size if outputs is None else outputs
-    if spec.form == "grid":
-        return GridDecoder(spec, inputs, size, outputs, block or GridBlock)
-    return VectorDecoder(spec, inputs, size, outputs, block or VectorBlock)
+    return (GridDecoder if spec.form == "grid" else VectorDecoder)(spec, inputs, size, outputs)
 
 
 def make_velocity(spec: TensorSpec, size: NetSize, *, exemplars: bool) -> nn.Module:
