@@ -7,6 +7,7 @@ arXiv:1802.05637). Without normalisation inside, the gradient by the input is wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,10 +17,14 @@ from torch.nn import functional
 
 from models._contract import TensorSpec
 from models._generators import NetName
+from models._minibatch import MinibatchFeatures
 from models._nets import LabelEmbedding, NetSize, grid_stages
+from models._semi_supervised import real_score
 from models._spectral import normalised
+from models._techniques import Techniques
 
 SLOPE = 0.2
+NO_TECHNIQUES = Techniques()
 
 
 def activated(h: Tensor) -> Tensor:
@@ -103,15 +108,51 @@ class Scored(NamedTuple):
     features: Tensor
 
 
-class Critic(nn.Module):
-    """Scores of rows given their labels: ``net`` gives features, a row of ``net.width`` numbers."""
+class ProjectionHead(nn.Module):
+    """Scores of features ``(B, width)`` given labels ``(B,)``: b + <w, f> + <v_y, f>."""
 
-    def __init__(self, net: VectorFeatures | GridFeatures, num_classes: int) -> None:
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(width, 1)
+        self.label = LabelEmbedding(num_classes, width)
+        nn.init.normal_(self.label.table.weight, std=1 / math.sqrt(width))
+
+    def forward(self, features: Tensor, y: Tensor) -> Tensor:
+        """Scores ``(B,)``."""
+        score: Tensor = self.last(features)[:, 0] + (self.label(y) * features).sum(1)
+        return score
+
+
+class ClassHead(nn.Module):
+    """Scores of features by the logits of their classes, see :mod:`models._semi_supervised`; no label is read."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.logits = nn.Linear(width, num_classes)
+
+    def forward(self, features: Tensor, y: Tensor) -> Tensor:
+        """Scores ``(B,)``, whatever the labels are."""
+        return real_score(self.logits(features))
+
+
+class Critic(nn.Module):
+    """Scores of rows given their labels: ``net`` gives features, a row of ``net.width`` numbers, ``head`` scores them.
+
+    With ``minibatch`` the head reads beside them how alike the rows of the batch are, in the mean over the others; then
+    a batch must hold rows of one source.
+    """
+
+    def __init__(
+        self,
+        net: VectorFeatures | GridFeatures,
+        head: Callable[[int, int], ProjectionHead | ClassHead],
+        num_classes: int,
+        minibatch: MinibatchFeatures | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
-        self.last = nn.Linear(net.width, 1)
-        self.label = LabelEmbedding(num_classes, net.width)
-        nn.init.normal_(self.label.table.weight, std=1 / math.sqrt(net.width))
+        self.minibatch = minibatch
+        self.head = head(net.width + (minibatch.kernels if minibatch else 0), num_classes)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Scores ``(B,)`` of rows ``(B, *shape)`` of classes ``(B,)``."""
@@ -120,15 +161,37 @@ class Critic(nn.Module):
     def scored(self, x: Tensor, y: Tensor) -> Scored:
         """The scores and their features."""
         features: Tensor = self.net(x)
-        return Scored(self.last(features)[:, 0] + (self.label(y) * features).sum(1), features)
+        return Scored(self.head(self._read(features), y), features)
+
+    def class_logits(self, features: Tensor) -> Tensor:
+        """Logits ``(B, num_classes)`` of features; of a critic with a :class:`ClassHead` alone."""
+        assert isinstance(self.head, ClassHead)
+        logits: Tensor = self.head.logits(self._read(features))
+        return logits
+
+    def _read(self, features: Tensor) -> Tensor:
+        if self.minibatch is None:
+            return features
+        return torch.cat([features, self.minibatch(features) / max(1, len(features) - 1)], dim=1)
 
 
-def make_critic(spec: TensorSpec, size: NetSize, net: NetName, *, spectral: bool = False) -> Critic:
+def make_critic(
+    spec: TensorSpec,
+    size: NetSize,
+    net: NetName,
+    *,
+    spectral: bool = False,
+    techniques: Techniques = NO_TECHNIQUES,
+) -> Critic:
     """A critic for rows of ``spec``; ``spectral``: every layer of it, labels included, with spectral normalisation.
 
     A ``resnet`` is of grids alone.
     """
-    critic = Critic((GridFeatures if net == "resnet" else VectorFeatures)(spec, size), spec.num_classes)
+    features = (GridFeatures if net == "resnet" else VectorFeatures)(spec, size)
+    minibatch = None
+    if techniques.minibatch_kernels:
+        minibatch = MinibatchFeatures(features.width, techniques.minibatch_kernels, techniques.minibatch_numbers)
+    critic = Critic(features, ClassHead if techniques.classify else ProjectionHead, spec.num_classes, minibatch)
     if spectral:
         for module in list(critic.modules()):
             if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
@@ -136,7 +199,16 @@ def make_critic(spec: TensorSpec, size: NetSize, net: NetName, *, spectral: bool
     return critic
 
 
-def paired_scores(critic: nn.Module, real: Tensor, synthetic: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores ``(B,)`` of real rows and of synthetic ones with the same labels, in one pass."""
-    scores = critic(torch.cat([real, synthetic]), torch.cat([y, y])).float()
-    return scores[: len(y)], scores[len(y) :]
+def paired(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor) -> tuple[Scored, Scored]:
+    """What a critic makes of real rows and of synthetic ones with the same labels, in one pass where that may be."""
+    if critic.minibatch is not None:
+        return critic.scored(real, y), critic.scored(synthetic, y)
+    both = critic.scored(torch.cat([real, synthetic]), torch.cat([y, y]))
+    first, second = (Scored(*(part[half] for part in both)) for half in (slice(len(y)), slice(len(y), None)))
+    return first, second
+
+
+def paired_scores(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores ``(B,)`` of :func:`paired` alone."""
+    first, second = paired(critic, real, synthetic, y)
+    return first.score.float(), second.score.float()

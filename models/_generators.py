@@ -7,6 +7,7 @@ the Gumbel-max rule, whose gradient is that of a softmax (Gumbel-softmax, arXiv:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,27 +18,38 @@ from models._conditional_norm import BatchGridBlock, BatchVectorBlock
 from models._continuous import as_continuous, as_rows, split_spans
 from models._contract import TensorSpec
 from models._gaussian import normal_noise
-from models._nets import GridBlock, GridDecoder, NetSize, VectorBlock, VectorDecoder
+from models._nets import Block, GridBlock, GridDecoder, NetSize, VectorBlock, VectorDecoder
+from models._virtual_norm import VirtualGridBlock, VirtualVectorBlock
 
 REACH = 1.25  # of values with levels: most pixels of a drawing have the outermost level, which must be easy to reach
 
-NormName = Literal["row", "batch"]
+NormName = Literal["row", "batch", "virtual"]
+REFERENCE = 64  # rows of the batch that virtual batch normalisation refers to
 NetName = Literal["mlp", "resnet"]
 
 
 class Generator(nn.Module):
-    """Rows for latents ``(B, latent)`` and labels, by a ``net`` that gives a number for each value of a row."""
+    """Rows for latents ``(B, latent)`` and labels, by a ``net`` that gives a number for each value of a row.
 
-    def __init__(self, spec: TensorSpec, net: nn.Module, latent: int) -> None:
+    A net that normalises by a reference batch gets so many fixed latents before the others, of every class in turn.
+    """
+
+    reference_z: Tensor
+    reference_y: Tensor
+
+    def __init__(self, spec: TensorSpec, net: nn.Module, latent: int, reference: int = 0) -> None:
         super().__init__()
         self.spec = spec
         self.net = net
         self.latent = latent
+        self.register_buffer("reference_z", torch.randn(reference, latent))
+        self.register_buffer("reference_y", torch.arange(reference) % spec.num_classes)
 
     def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)`` for labels ``(B,)``; the spread of all noise is scaled by ``temperature``."""
         z = temperature * normal_noise((len(y), self.latent), generator, y.device)
-        raw = self.net(z, y).float()
+        both = torch.cat([self.reference_z, z]), torch.cat([self.reference_y, y])
+        raw = self.net(*both)[len(self.reference_y) :].float()
         uniform = None
         if any(span.kind == "categorical" for span in self.spec.spans):
             uniform = torch.rand(raw.shape, generator=generator, device=y.device)
@@ -72,13 +84,17 @@ def as_seen(spec: TensorSpec, rows: Tensor) -> Tensor:
 
 
 def make_generator(spec: TensorSpec, latent: int, size: NetSize, net: NetName, norm: NormName) -> Generator:
-    """A generator of rows of ``spec``: ``row`` normalises within a row, ``batch`` by conditional batch normalisation.
+    """A generator of rows of ``spec``: ``row`` normalises within a row, ``batch`` and ``virtual`` by class and batch.
 
     Raises:
         ValueError: a ``resnet`` for a grid of more than one span.
     """
-    if net == "resnet":
-        grid_block = GridBlock if norm == "row" else BatchGridBlock
-        return Generator(spec, GridDecoder(spec, latent, size, spec.size, grid_block), latent)
-    vector_block = VectorBlock if norm == "row" else BatchVectorBlock
-    return Generator(spec, VectorDecoder(spec, latent, size, spec.size, vector_block), latent)
+    reference = REFERENCE if norm == "virtual" else 0
+    decoder = GridDecoder if net == "resnet" else VectorDecoder
+    blocks: dict[NormName, tuple[Block, Block]] = {
+        "row": (GridBlock, VectorBlock),
+        "batch": (BatchGridBlock, BatchVectorBlock),
+        "virtual": (partial(VirtualGridBlock, reference=reference), partial(VirtualVectorBlock, reference=reference)),
+    }
+    block = blocks[norm][0 if net == "resnet" else 1]
+    return Generator(spec, decoder(spec, latent, size, spec.size, block), latent, reference)

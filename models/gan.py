@@ -11,9 +11,9 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
-from models._adversarial import LOSSES, LossName
+from models._adversarial import LOSSES, LossName, feature_matching, smoothed
 from models._augmentation import ChangeName, draw_changes, refuse_unfit, usual_changes
 from models._contract import (
     Batch,
@@ -25,17 +25,21 @@ from models._contract import (
     TensorSpec,
     TrainingDefaults,
 )
-from models._critics import Critic, make_critic, paired_scores
+from models._critics import Critic, Scored, make_critic, paired
 from models._generators import Generator, NetName, NormName, as_seen, make_generator
+from models._history import History
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import one_centred, zero_centred
 from models._searched import Range, Searched
+from models._semi_supervised import supervised
 from models._settings import Dropout, Embedding, Resolution, Width
 from models._spectral import iterate
+from models._techniques import Techniques
 from models._watching import Watch, relative_spread
 
 LARGEST_MLP_SIDE = 8  # linear layers see 64 pixels in a tenth of the time that convolutions take, and draw as well
 USUAL_DROPOUT: dict[Form, float] = {"vector": 0.5, "grid": 0.0}  # a table of a hundred rows is soon known by heart
+SMOOTHED = ("minimax", "non_saturating")  # losses whose critic says how probably a row is real
 USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
 
 
@@ -68,10 +72,18 @@ class GenerativeAdversarialNet(GenerativeModel):
         self.critic = critic
         self.settings = settings
         self.changes = changes
-        self.adversarial = LOSSES[settings.loss]
+        self.techniques = settings.techniques
+        target = self.techniques.real_target
+        self.adversarial = LOSSES[settings.loss] if target == 1 else smoothed(LOSSES[settings.loss], target)
+        self.histories = nn.ModuleDict()
+        if self.techniques.historical_averaging:
+            self.histories.update({name: History(net.parameters()) for name, net in self._players().items()})
         self.penalties = settings.penalties()
         self.watch = Watch()
         self.penalised = True
+
+    def _players(self) -> dict[str, nn.Module]:
+        return {"critic": self.critic, "generator": self.generator}
 
     def begin_step(self, step: int, steps: int) -> None:
         """Say whether this step takes the penalties, and how long the training is."""
@@ -81,7 +93,8 @@ class GenerativeAdversarialNet(GenerativeModel):
     def objectives(self) -> Sequence[Objective]:
         """The critic's and, every ``critic_steps`` steps, the generator's."""
         settings = self.settings
-        whole = settings.norm == "batch"
+        compares = self.techniques.minibatch_kernels > 0 or self.techniques.feature_matching
+        whole = settings.norm == "batch" or compares or len(self.histories) > 0
         return [
             Objective(
                 "critic",
@@ -116,9 +129,10 @@ class GenerativeAdversarialNet(GenerativeModel):
             rows = self.generator(batch.y, generator)
         change = draw_changes(self.spec, self.changes, len(batch.y), generator)
         real, synthetic = (change(as_seen(self.spec, x)) for x in (batch.x.float(), rows))
-        of_real, of_synthetic = paired_scores(self.critic, real, synthetic, batch.y)
+        first, second = paired(self.critic, real, synthetic, batch.y)
+        of_real, of_synthetic = first.score.float(), second.score.float()
         loss = self.adversarial.critic(of_real, of_synthetic).mean()
-        penalties = self._penalties(real, synthetic, batch.y, generator)
+        penalties = self._penalties(real, synthetic, batch.y, generator) | self._beside("critic", first, batch.y)
         with torch.no_grad():
             middle = (of_real.mean() + of_synthetic.mean()) / 2
             told = (of_real > of_synthetic).float().mean()
@@ -151,22 +165,52 @@ class GenerativeAdversarialNet(GenerativeModel):
             if weight
         }
 
+    def _beside(self, player: str, scored: Scored, y: Tensor) -> dict[str, Tensor]:
+        """What techniques add to a player's loss by name: its past, and the labels of the rows that were scored."""
+        added = {}
+        if self.techniques.classify:
+            logits = self.critic.class_logits(scored.features).float()
+            added["labels"] = self.techniques.label_weight * supervised(logits, y)
+        if player in self.histories:
+            history, parameters = self.histories[player], list(self._players()[player].parameters())
+            assert isinstance(history, History)
+            if self.training:
+                history.note(parameters)
+            added["history"] = self.techniques.historical_averaging * history.distance(parameters)
+        return added
+
     def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         rows = self.generator(batch.y, generator)
         change = draw_changes(self.spec, self.changes, len(batch.y), generator)
         synthetic = change(as_seen(self.spec, rows))
-        if self.adversarial.relative:
-            of_real, of_synthetic = paired_scores(self.critic, change(as_seen(self.spec, batch.x.float())), synthetic, batch.y)
-            scores = of_synthetic - of_real
+        if self.adversarial.relative or self.techniques.feature_matching:
+            real = change(as_seen(self.spec, batch.x.float()))
+            first, second = paired(self.critic, real, synthetic, batch.y)
+            scores = second.score.float() - first.score.float() * self.adversarial.relative
         else:
-            scores = self.critic(synthetic, batch.y).float()
-        return {"loss": self.adversarial.generator(scores).mean()}
+            second = self.critic.scored(synthetic, batch.y)
+            scores = second.score.float()
+        if self.techniques.feature_matching:
+            loss = feature_matching(first.features.float(), second.features.float())
+        else:
+            loss = self.adversarial.generator(scores).mean()
+        added = self._beside("generator", second, batch.y)
+        return {"loss": loss + sum(added.values()), **{name: value.detach() for name, value in added.items()}}
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)`` of latents whose spread is scaled by ``temperature``."""
         rows: Tensor = self.generator(labels, generator, temperature)
         return rows
+
+
+class ClassifyingNet(GenerativeAdversarialNet):
+    """The same with a critic that tells classes apart, and so may be asked for the labels of new rows."""
+
+    def class_logits(self, x: Tensor) -> Tensor:
+        """ln p(y|x) of rows ``(B, *shape)`` up to a number for each row, ``(B, num_classes)``."""
+        logits: Tensor = self.critic.class_logits(self.critic.net(as_seen(self.spec, x.float())))
+        return logits
 
 
 class GanConfig(ModelConfig):
@@ -225,6 +269,9 @@ class GanConfig(ModelConfig):
         OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
         description="The step of the generator.",
     )
+    techniques: Techniques = Field(
+        Techniques(), description="Switches of Improved Techniques for Training GANs, all off by default."
+    )
     critic_optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
         description="The step of the critic.",
@@ -240,6 +287,9 @@ class GanConfig(ModelConfig):
                 "the wasserstein loss has no bound without a hold on the critic; raise gradient_penalty, or set "
                 "spectral_norm to true"
             )
+        if self.techniques.real_target < 1 and self.loss not in SMOOTHED:
+            names = " or ".join(SMOOTHED)
+            raise ValueError(f"techniques.real_target is of losses with a probability; set loss to {names}")
         if self.penalty_every > 1 and not (r1 or r2 or gradient):
             raise ValueError("penalty_every is of penalties, and none has a weight; raise r1, or leave it out")
         return self
@@ -275,5 +325,6 @@ class GanConfig(ModelConfig):
         of_critic = size._replace(width=self.critic_width or width, dropout=dropout)
         with first_weights(generator):
             net = make_generator(spec, self.latent, size, kind, self.norm)
-            critic = make_critic(spec, of_critic, kind, spectral=self.spectral_norm)
-        return GenerativeAdversarialNet(spec, net, critic, self, changes)
+            critic = make_critic(spec, of_critic, kind, spectral=self.spectral_norm, techniques=self.techniques)
+        made = ClassifyingNet if self.techniques.classify else GenerativeAdversarialNet
+        return made(spec, net, critic, self, changes)

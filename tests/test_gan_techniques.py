@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from _model_cases import generator
+from _model_cases import SPECS, generator, optimiser_of, some_rows, take_step
 from torch import Tensor, nn
 
 from models._adversarial import LOSSES, feature_matching, smoothed
+from models._contract import Batch, ClassifiesRows
 from models._history import History
 from models._minibatch import MinibatchFeatures
 from models._semi_supervised import log_probabilities, real_score, supervised
 from models._virtual_norm import VirtualBatchNorm
+from models.gan import GanConfig
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -88,7 +91,7 @@ def test_synthetic_rows_keep_their_target_of_zero() -> None:
     far, scores = torch.full((3,), -80.0), noise(3)
     cost = loss.critic(torch.zeros(3), scores) - loss.critic(torch.zeros(3), far)
     assert torch.allclose(cost, plain.critic(torch.zeros(3), scores) - plain.critic(torch.zeros(3), far))
-    assert torch.equal(loss.generator(scores, scores), plain.generator(scores, scores))
+    assert torch.equal(loss.generator(scores), plain.generator(scores))
 
 
 def test_matched_features_cost_nothing_and_move_the_synthetic_side_alone() -> None:
@@ -158,3 +161,83 @@ def test_rows_without_a_label_teach_no_class() -> None:
     assert logits.grad is not None
     assert torch.equal(logits.grad[[1, 3]], torch.zeros(2, 3, dtype=torch.float64))
     assert float(supervised(logits, torch.full((5,), -1)).detach()) == 0
+
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "feature_matching": {"techniques": {"feature_matching": True}},
+    "minibatch": {"techniques": {"minibatch_kernels": 3}},
+    "historical_averaging": {"techniques": {"historical_averaging": 0.1}},
+    "smoothing": {"techniques": {"real_target": 0.9}, "loss": "non_saturating"},
+    "virtual": {"norm": "virtual"},
+    "classify": {"techniques": {"classify": True}},
+}
+
+
+@pytest.mark.parametrize("form", SPECS)
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_technique_trains_both_nets_and_draws_rows_of_their_own(name: str, form: str) -> None:
+    spec = SPECS[form]
+    model = GanConfig(width=8, **SWITCHES[name]).build(spec, generator()).train()
+    batch, noise_ = some_rows(spec, torch.tensor([0, 1, 2, 1, -1, 0])), generator(1)
+    taken = [(objective, optimiser_of(objective)) for objective in model.objectives()]
+    for step in range(3):
+        model.begin_step(step, 3)
+        for objective, optimiser in taken:
+            before = [parameter.detach().clone() for parameter in objective.parameters]
+            terms = take_step(objective, optimiser, batch, noise_)
+            assert all(torch.isfinite(term) for term in terms.values())
+            assert any(not torch.equal(a, b) for a, b in zip(before, objective.parameters, strict=True))
+    model.eval()
+    labels = torch.tensor([2, 0, 1, 1])
+    alone = model.sample(labels[:2], generator(2))
+    assert torch.isfinite(model.sample(labels, generator(2))).all()
+    assert alone.shape == (2, *spec.shape)
+
+
+def test_all_techniques_work_together() -> None:
+    every = {"feature_matching": True, "minibatch_kernels": 2, "historical_averaging": 0.1, "classify": True}
+    techniques = {**every, "real_target": 0.9}
+    model = GanConfig(width=8, norm="virtual", loss="minimax", techniques=techniques).build(SPECS["grid"], generator())
+    batch = some_rows(SPECS["grid"], torch.tensor([0, 1, 2, -1]))
+    for objective in model.objectives():
+        assert objective.batch_statistics
+        assert torch.isfinite(objective.loss(batch, generator())["loss"])
+
+
+def test_smoothed_labels_are_refused_where_the_critic_gives_no_probability() -> None:
+    with pytest.raises(ValueError, match=r"real_target is of losses with a probability; set loss to minimax or non_sa"):
+        GanConfig(loss="hinge", techniques={"real_target": 0.9})
+
+
+def test_rows_are_drawn_under_virtual_normalisation_without_their_batch_mates() -> None:
+    """In training too, where the statistics of a batch would differ."""
+    model = GanConfig(width=8, norm="virtual").build(SPECS["grid"], generator()).train()
+    z = torch.randn(5, model.generator.latent, generator=generator(3))
+    labels = torch.tensor([0, 1, 2, 0, 1])
+
+    def raw(count: int) -> Tensor:
+        both = (
+            torch.cat([model.generator.reference_z, z[:count]]),
+            torch.cat([model.generator.reference_y, labels[:count]]),
+        )
+        return model.generator.net(*both)[len(model.generator.reference_y) :]
+
+    assert torch.allclose(raw(5)[:2], raw(2), atol=1e-5)
+
+
+def test_the_critic_of_classes_learns_from_labels_and_names_new_rows() -> None:
+    spec = SPECS["vector"]
+    model = GanConfig(width=16, techniques={"classify": True}).build(spec, generator()).train()
+    labels = torch.arange(96) % 3
+    x = torch.nn.functional.one_hot(labels, 3).float()
+    batch = Batch(
+        torch.cat([labels[:, None] - 1.0, torch.zeros(96, 1), x], 1), torch.where(torch.arange(96) < 12, labels, -1)
+    )
+    taken = [(objective, optimiser_of(objective)) for objective in model.objectives()]
+    for _ in range(60):
+        for objective, optimiser in taken:
+            take_step(objective, optimiser, batch, generator(4))
+    model.eval()
+    assert isinstance(model, ClassifiesRows)
+    assert (model.class_logits(batch.x).argmax(1) == labels).float().mean() > 0.95
+    assert not isinstance(GanConfig(width=8).build(spec, generator()), ClassifiesRows)
