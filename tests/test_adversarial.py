@@ -149,7 +149,7 @@ def check_projection(critic: Critic, form: str) -> None:
     other = (LABELS + 1) % 3
     with torch.no_grad():
         difference = critic(x, LABELS) - critic(x, other)
-        vectors = critic.label(LABELS) - critic.label(other)
+        vectors = critic.head.label(LABELS) - critic.head.label(other)
         projected = (vectors * critic.scored(x, LABELS).features).sum(1)
     torch.testing.assert_close(difference, projected, atol=1e-5, rtol=1e-4, msg="no projection")
     assert difference.abs().min() > 1e-6, "no projection: the label is not heard"
