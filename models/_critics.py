@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models._contract import TensorSpec
+from models._generators import NetName
 from models._nets import LabelEmbedding, NetSize, grid_stages
 from models._spectral import normalised
 
@@ -58,7 +59,7 @@ class PlainGridBlock(nn.Module):
 
 
 class VectorFeatures(nn.Module):
-    """Features ``(B, width)`` of a vector."""
+    """Features ``(B, width)`` of a row, read as a vector."""
 
     def __init__(self, spec: TensorSpec, size: NetSize) -> None:
         super().__init__()
@@ -67,8 +68,8 @@ class VectorFeatures(nn.Module):
         self.width = size.width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features for rows ``(B, D)``."""
-        return activated(self.blocks(self.first(x)))
+        """Features for rows ``(B, *shape)``."""
+        return activated(self.blocks(self.first(x.flatten(1))))
 
 
 class GridFeatures(nn.Module):
@@ -122,9 +123,12 @@ class Critic(nn.Module):
         return Scored(self.last(features)[:, 0] + (self.label(y) * features).sum(1), features)
 
 
-def make_critic(spec: TensorSpec, size: NetSize, *, spectral: bool = False) -> Critic:
-    """A critic for rows of ``spec``; ``spectral``: every layer of it, labels included, with spectral normalisation."""
-    critic = Critic((GridFeatures if spec.form == "grid" else VectorFeatures)(spec, size), spec.num_classes)
+def make_critic(spec: TensorSpec, size: NetSize, net: NetName, *, spectral: bool = False) -> Critic:
+    """A critic for rows of ``spec``; ``spectral``: every layer of it, labels included, with spectral normalisation.
+
+    A ``resnet`` is of grids alone.
+    """
+    critic = Critic((GridFeatures if net == "resnet" else VectorFeatures)(spec, size), spec.num_classes)
     if spectral:
         for module in list(critic.modules()):
             if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):

@@ -7,7 +7,7 @@ the Gumbel-max rule, whose gradient is that of a softmax (Gumbel-softmax, arXiv:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,17 @@ from models._conditional_norm import BatchGridBlock, BatchVectorBlock
 from models._continuous import as_rows, split_spans
 from models._contract import TensorSpec
 from models._gaussian import normal_noise
-from models._nets import NetSize, make_decoder
+from models._nets import GridBlock, GridDecoder, NetSize, VectorBlock, VectorDecoder
 
 NormName = Literal["row", "batch"]
+NetName = Literal["mlp", "resnet"]
+
+
+class Decoded(NamedTuple):
+    """Rows ``(B, *shape)``, and the numbers ``(B, size)`` of the net that they were made of."""
+
+    rows: Tensor
+    raw: Tensor
 
 
 class Generator(nn.Module):
@@ -34,11 +42,17 @@ class Generator(nn.Module):
     def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)`` for labels ``(B,)``; the spread of all noise is scaled by ``temperature``."""
         z = temperature * normal_noise((len(y), self.latent), generator, y.device)
+        return self.at(z, y, generator, temperature).rows
+
+    def at(self, z: Tensor, y: Tensor, generator: torch.Generator | None, temperature: float = 1.0) -> Decoded:
+        """Rows for latents ``(B, latent)``; without a generator categories are the likeliest."""
         raw = self.net(z, y).float()
         uniform = None
         if any(span.kind == "categorical" for span in self.spec.spans):
-            uniform = torch.rand(raw.shape, generator=generator, device=y.device)
-        return shown(self.spec, raw, uniform, temperature)
+            uniform = torch.full_like(raw, 0.5)
+            if generator is not None:
+                uniform = torch.rand(raw.shape, generator=generator, device=y.device)
+        return Decoded(shown(self.spec, raw, uniform, temperature), raw)
 
 
 def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: float = 1.0) -> Tensor:
@@ -60,11 +74,14 @@ def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: fl
     return values + (as_rows(spec, values) - values).detach()
 
 
-def make_generator(spec: TensorSpec, latent: int, size: NetSize, norm: NormName) -> Generator:
+def make_generator(spec: TensorSpec, latent: int, size: NetSize, net: NetName, norm: NormName) -> Generator:
     """A generator of rows of ``spec``: ``row`` normalises within a row, ``batch`` by conditional batch normalisation.
 
     Raises:
-        ValueError: a grid of more than one span.
+        ValueError: a ``resnet`` for a grid of more than one span.
     """
-    block = None if norm == "row" else (BatchGridBlock if spec.form == "grid" else BatchVectorBlock)
-    return Generator(spec, make_decoder(spec, latent, size, spec.size, block=block), latent)
+    if net == "resnet":
+        grid_block = GridBlock if norm == "row" else BatchGridBlock
+        return Generator(spec, GridDecoder(spec, latent, size, spec.size, grid_block), latent)
+    vector_block = VectorBlock if norm == "row" else BatchVectorBlock
+    return Generator(spec, VectorDecoder(spec, latent, size, spec.size, vector_block), latent)

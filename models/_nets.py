@@ -129,7 +129,7 @@ def grid_stages(height: int, width: int, channels: int, side: int = LARGEST_WORK
 
 
 class VectorEncoder(nn.Module):
-    """``outputs`` numbers for a vector and its label."""
+    """``outputs`` numbers for a row, read as a vector, and its label."""
 
     def __init__(self, spec: TensorSpec, outputs: int, size: NetSize) -> None:
         super().__init__()
@@ -140,9 +140,9 @@ class VectorEncoder(nn.Module):
         self.last = nn.Linear(size.width, outputs)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """``(B, outputs)`` for rows ``(B, D)`` and labels ``(B,)``."""
+        """``(B, outputs)`` for rows ``(B, *shape)`` and labels ``(B,)``."""
         condition = self.label(y)
-        h = self.first(x)
+        h = self.first(x.flatten(1))
         for block in self.blocks:
             h = block(h, condition)
         out: Tensor = self.last(functional.silu(self.norm(h)))
@@ -152,9 +152,7 @@ class VectorEncoder(nn.Module):
 class VectorDecoder(nn.Module):
     """``outputs`` numbers for a latent vector and a label."""
 
-    def __init__(
-        self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = VectorBlock
-    ) -> None:
+    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = VectorBlock) -> None:
         super().__init__()
         condition = size.embedding + inputs
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
@@ -258,20 +256,14 @@ def make_encoder(spec: TensorSpec, outputs: int, size: NetSize) -> nn.Module:
     return (GridEncoder if spec.form == "grid" else VectorEncoder)(spec, outputs, size)
 
 
-def make_decoder(
-    spec: TensorSpec, inputs: int, size: NetSize, outputs: int | None = None, block: Block | None = None
-) -> nn.Module:
+def make_decoder(spec: TensorSpec, inputs: int, size: NetSize, outputs: int | None = None) -> nn.Module:
     """A net ``(z, y) -> (B, outputs)`` for latents ``(B, inputs)``; by default what ``Heads(spec)`` reads.
-
-    ``block`` makes its residual blocks, by default those that normalise within a row.
 
     Raises:
         ValueError: a grid of more than one span.
     """
     outputs = Heads(spec).raw_size if outputs is None else outputs
-    if spec.form == "grid":
-        return GridDecoder(spec, inputs, size, outputs, block or GridBlock)
-    return VectorDecoder(spec, inputs, size, outputs, block or VectorBlock)
+    return (GridDecoder if spec.form == "grid" else VectorDecoder)(spec, inputs, size, outputs)
 
 
 def make_velocity(spec: TensorSpec, size: NetSize, *, exemplars: bool) -> nn.Module:
