@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from models._contract import Batch, TensorSpec
@@ -13,6 +14,10 @@ from models._generators import Decoded, Generator, NetName, make_generator
 from models._latents import Prior, arc
 from models._nets import GridEncoder, NetSize, VectorEncoder
 
+NetSetting = Annotated[
+    Literal["auto", NetName],
+    Field(description="Kind of all nets; auto: residual convolutions for grids above 8x8, else linear layers."),
+]
 LARGEST_MLP_SIDE = 8  # pixels; linear layers see so few in a tenth of the time that convolutions take, and as well
 USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
@@ -78,7 +83,7 @@ class Autoencoder(nn.Module):
         return self.generator.at(z, y, generator, temperature).rows
 
 
-def suited(spec: TensorSpec, net: Literal["auto", NetName], width: int | None) -> tuple[NetName, int]:
+def suited(spec: TensorSpec, net: NetSetting, width: int | None) -> tuple[NetName, int]:
     """The kind of net for rows of ``spec`` and its width, where they are not said.
 
     Raises:

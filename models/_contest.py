@@ -10,16 +10,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from models._adversarial import AdversarialLoss
-from models._augmentation import ChangeName, draw_changes
+from models._augmentation import ChangeName, draw_changes, refuse_unfit
 from models._contract import TensorSpec
 from models._critics import Critic, Scored
 from models._penalties import zero_centred
 from models._spectral import iterate
 from models._watching import Watch, relative_spread
+
+R1 = Annotated[
+    float,
+    Field(ge=0, le=1000, allow_inf_nan=False, description="Weight of the critic's squared gradient at real rows."),
+]
+R2 = Annotated[
+    float | None,
+    Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
+]
+SpectralNorm = Annotated[bool, Field(description="Whether every layer of a critic is spectrally normalised.")]
+CriticDropout = Annotated[
+    float, Field(ge=0, lt=1, allow_inf_nan=False, description="Share of the critic's hidden values left out.")
+]
+Augmentation = Annotated[
+    tuple[ChangeName, ...] | None,
+    Field(description="How rows are changed before the critic sees them; null: by the form of a row."),
+]
+
+
+def suited_changes(spec: TensorSpec, asked: Sequence[ChangeName] | None) -> tuple[ChangeName, ...]:
+    """How a critic sees rows of ``spec`` changed, where it is not said: grids are shifted.
+
+    Raises:
+        ValueError: changes that do not fit the rows.
+    """
+    usual: tuple[ChangeName, ...] = ("shift",) if spec.form == "grid" else ()
+    changes = usual if asked is None else tuple(asked)
+    refuse_unfit(spec, changes)
+    return changes
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from models._adversarial import LOSSES, LossName
-from models._augmentation import ChangeName, refuse_unfit
-from models._autoencoder import Autoencoder, make_autoencoder, suited
-from models._contest import Contest
+from models._autoencoder import Autoencoder, NetSetting, make_autoencoder, suited
+from models._contest import R1, R2, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
 from models._contract import (
     Batch,
     GenerativeModel,
@@ -29,7 +28,7 @@ from models._contract import (
 )
 from models._critics import make_critic
 from models._gaussian import kl_divergence
-from models._generators import Decoded, NetName
+from models._generators import Decoded
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched
@@ -185,27 +184,17 @@ class VaeGanConfig(ModelConfig):
         "real",
         description="Unit of the features that a likelihood is measured in: 1 as in the paper, or their spread.",
     )
-    r1: float = Field(
-        1.0, ge=0, le=1000, allow_inf_nan=False, description="Weight of the critic's squared gradient at real rows."
-    )
-    r2: float | None = Field(
-        None, ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."
-    )
-    spectral_norm: bool = Field(False, description="Whether every layer of the critic is spectrally normalised.")
-    net: Literal["auto", NetName] = Field(
-        "auto", description="Kind of all nets; auto: residual convolutions for grids above 8x8, else linear layers."
-    )
-    augmentation: tuple[ChangeName, ...] | None = Field(
-        None, description="How rows are changed before the critic sees them; null: by the form of a row."
-    )
+    r1: R1 = 1.0
+    r2: R2 = None
+    spectral_norm: SpectralNorm = False
+    net: NetSetting = "auto"
+    augmentation: Augmentation = None
     latent: int = Field(16, ge=1, le=4096, description="Latent numbers.")
     width: Width = None
     critic_width: Width = None
     depth: int = Field(1, ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")
     embedding: Embedding = 64
-    critic_dropout: float = Field(
-        0.0, ge=0, lt=1, allow_inf_nan=False, description="Share of the critic's hidden values left out."
-    )
+    critic_dropout: CriticDropout = 0.0
     resolution: Resolution = LARGEST_WORKING_SIDE
     encoder_optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.99)), description="The step of the encoder."
@@ -234,9 +223,7 @@ class VaeGanConfig(ModelConfig):
             ValueError: a grid of more than one span; an augmentation that does not fit the rows.
         """
         net, width = suited(spec, self.net, self.width)
-        usual: tuple[ChangeName, ...] = ("shift",) if spec.form == "grid" else ()
-        changes = usual if self.augmentation is None else self.augmentation
-        refuse_unfit(spec, changes)
+        changes = suited_changes(spec, self.augmentation)
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
         of_critic = size._replace(width=self.critic_width or width, dropout=self.critic_dropout)
         with first_weights(generator):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from _few_causes import relative_error, rows_of_few_causes
 from _model_cases import SPECS, generator, some_rows, train
 from _routing import Routes, routes
 from pydantic import ValidationError
@@ -145,20 +146,9 @@ def test_reconstructions_follow_the_code_of_their_row_and_rows_of_the_prior_do_n
 @pytest.mark.slow
 @FORMS
 def test_a_reconstruction_is_nearer_to_its_row_than_the_mean_of_its_class(form: str) -> None:
-    model = _model(form)
-    batch = _rows_of_few_causes(model.spec)
+    model, batch = _model(form), rows_of_few_causes(SPECS[form])
     train(model, batch, 400)
-    again = model.decode(model.encode(batch), batch.y)
-    means = torch.stack([batch.x[batch.y == label].mean(0) for label in range(3)])[batch.y]
-    error, floor = ((rows - batch.x).square().mean() for rows in (again, means))
-    assert error < 0.6 * floor, f"{error:.3f} beside {floor:.3f}"
-
-
-def _rows_of_few_causes(spec: TensorSpec) -> Batch:
-    """Rows that differ within a class by one of three patterns, so that a code can tell them."""
-    y = torch.arange(300) % 3
-    patterns = some_rows(spec, torch.arange(9) % 3, seed=5).x
-    return Batch(patterns[torch.randint(9, (300,), generator=generator(2)) // 3 * 3 + y], y)
+    assert relative_error(model, batch) < 0.6
 
 
 def test_what_cannot_train_is_refused_in_a_sentence() -> None:
