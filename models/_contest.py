@@ -18,20 +18,26 @@ from torch import Tensor, nn
 
 from models._adversarial import AdversarialLoss
 from models._augmentation import ChangeName, draw_changes, refuse_unfit
-from models._contract import TensorSpec
+from models._contract import Form, TensorSpec
 from models._critics import Critic, Scored
 from models._penalties import zero_centred
 from models._spectral import iterate
 from models._watching import Watch, relative_spread
 
 R1 = Annotated[
-    float,
-    Field(ge=0, le=1000, allow_inf_nan=False, description="Weight of the critic's squared gradient at real rows."),
+    float | None,
+    Field(
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Weight of the critic's squared gradient at real rows; null: by the form of a row.",
+    ),
 ]
 R2 = Annotated[
     float | None,
     Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
 ]
+USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.1}  # a table's hundred rows are soon known by heart
 SpectralNorm = Annotated[bool, Field(description="Whether every layer of a critic is spectrally normalised.")]
 CriticDropout = Annotated[
     float, Field(ge=0, lt=1, allow_inf_nan=False, description="Share of the critic's hidden values left out.")
@@ -70,8 +76,8 @@ def passed_through(net: nn.Module) -> Iterator[None]:
 class Contest(nn.Module):
     """A critic of rows, what it minimises, and what they minimise whose rows it scores.
 
-    ``r1`` and ``r2`` are the weights of the critic's squared gradient at real and at synthetic rows; ``changes`` are
-    made to whatever it sees.
+    ``r1`` and ``r2`` are the weights of the critic's squared gradient at real and at synthetic rows, None as the
+    settings say; ``changes`` are made to whatever it sees.
     """
 
     def __init__(
@@ -80,15 +86,16 @@ class Contest(nn.Module):
         critic: Critic,
         loss: AdversarialLoss,
         *,
-        r1: float,
-        r2: float,
+        r1: float | None,
+        r2: float | None,
         changes: Sequence[ChangeName] = (),
     ) -> None:
         super().__init__()
         self.spec = spec
         self.critic = critic
         self.loss = loss
-        self.weights = {"r1": r1, "r2": r2}
+        at_real = USUAL_R1[spec.form] if r1 is None else r1
+        self.weights = {"r1": at_real, "r2": at_real if r2 is None else r2}
         self.changes = tuple(changes)
         self.watch = Watch()
 

@@ -172,7 +172,7 @@ class AlphaGanConfig(ModelConfig):
     operators: ClassVar[tuple[str, ...]] = ("prior", "posterior", "interpolation")
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Variational Approaches for Auto-Encoding Generative Adversarial Networks, arXiv:1706.04987"
-    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=2000, batch_size=64, ema_decay=0.995)
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=3000, batch_size=64, ema_decay=0.995)
     searched: ClassVar[Mapping[str, Searched]] = {
         "optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
         "critic_optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
@@ -189,13 +189,13 @@ class AlphaGanConfig(ModelConfig):
         "density_ratio", description="The same of the encoder and the critic of codes."
     )
     reconstruction: float = Field(
-        3.0,
+        1.0,
         ge=0,
         le=1000,
         allow_inf_nan=False,
         description="Weight of the mean absolute error of reconstructions, the paper's lambda.",
     )
-    r1: R1 = 1.0
+    r1: R1 = None
     r2: R2 = None
     code_r1: float = Field(
         0.1,
@@ -251,8 +251,7 @@ class AlphaGanConfig(ModelConfig):
             autoencoder = make_autoencoder(spec, self.latent, size, net)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
             code_critic = make_critic(code_spec, of_codes, "mlp", spectral=self.spectral_norm)
-        r2 = self.r1 if self.r2 is None else self.r2
-        rows = Contest(spec, critic, _loss(self.loss), r1=self.r1, r2=r2, changes=changes)
+        rows = Contest(spec, critic, _loss(self.loss), r1=self.r1, r2=self.r2, changes=changes)
         codes = Contest(code_spec, code_critic, _loss(self.code_loss), r1=self.code_r1, r2=self.code_r1)
         return AutoEncodingAdversarialNet(spec, autoencoder, rows, codes, self)
 

@@ -163,7 +163,7 @@ class VaeGanConfig(ModelConfig):
     operators: ClassVar[tuple[str, ...]] = ("prior", "posterior", "interpolation")
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300"
-    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=4000, batch_size=64, ema_decay=0.995)
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=3000, batch_size=64, ema_decay=0.995)
     searched: ClassVar[Mapping[str, Searched]] = {
         "optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
         "critic_optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
@@ -184,7 +184,7 @@ class VaeGanConfig(ModelConfig):
         "real",
         description="Unit of the features that a likelihood is measured in: 1 as in the paper, or their spread.",
     )
-    r1: R1 = 1.0
+    r1: R1 = None
     r2: R2 = None
     spectral_norm: SpectralNorm = False
     net: NetSetting = "auto"
@@ -229,6 +229,5 @@ class VaeGanConfig(ModelConfig):
         with first_weights(generator):
             autoencoder = make_autoencoder(spec, self.latent, size, net)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
-        r2 = self.r1 if self.r2 is None else self.r2
-        contest = Contest(spec, critic, LOSSES[self.loss], r1=self.r1, r2=r2, changes=changes)
+        contest = Contest(spec, critic, LOSSES[self.loss], r1=self.r1, r2=self.r2, changes=changes)
         return LearnedSimilarityAutoencoder(spec, autoencoder, contest, self)
