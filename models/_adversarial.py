@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
-Scores = Callable[[Tensor, Tensor], Tensor]
 
 
 class AdversarialLoss(NamedTuple):
-    """Losses ``(B,)`` of the critic and of the generator for scores ``(B,)`` of real and of synthetic rows.
+    """Losses ``(B,)`` of the critic, from scores of real and of synthetic rows ``(B,)``, and of the generator.
 
-    ``reads_real`` says that the generator's loss depends on the scores of real rows too.
+    The generator's is of the score of a synthetic row; of how far it is above its real row's where ``relative``.
     """
 
-    critic: Scores
-    generator: Scores
-    reads_real: bool = False
+    critic: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    relative: bool = False
 
 
 def _logistic(real: Tensor, synthetic: Tensor) -> Tensor:
@@ -34,24 +34,20 @@ def _logistic(real: Tensor, synthetic: Tensor) -> Tensor:
 
 LOSSES: dict[LossName, AdversarialLoss] = {
     # Generative Adversarial Nets, arXiv:1406.2661, equation 1: the generator descends ln(1 - D(G(z))).
-    "minimax": AdversarialLoss(_logistic, lambda real, synthetic: -softplus(synthetic)),
+    "minimax": AdversarialLoss(_logistic, lambda synthetic: -softplus(synthetic)),
     # The same paper, section 3: the generator descends -ln D(G(z)), whose gradient lasts while the critic wins.
-    "non_saturating": AdversarialLoss(_logistic, lambda real, synthetic: softplus(-synthetic)),
+    "non_saturating": AdversarialLoss(_logistic, lambda synthetic: softplus(-synthetic)),
     # Geometric GAN, arXiv:1705.02894.
-    "hinge": AdversarialLoss(
-        lambda real, synthetic: relu(1 - real) + relu(1 + synthetic), lambda real, synthetic: -synthetic
-    ),
+    "hinge": AdversarialLoss(lambda real, synthetic: relu(1 - real) + relu(1 + synthetic), torch.neg),
     # Least Squares Generative Adversarial Networks, arXiv:1611.04076, equation 9: real rows score 1, synthetic ones 0.
     "least_squares": AdversarialLoss(
         lambda real, synthetic: 0.5 * ((real - 1).square() + synthetic.square()),
-        lambda real, synthetic: 0.5 * (synthetic - 1).square(),
+        lambda synthetic: 0.5 * (synthetic - 1).square(),
     ),
     # Wasserstein GAN, arXiv:1701.07875: a distance, as long as the critic is Lipschitz.
-    "wasserstein": AdversarialLoss(lambda real, synthetic: synthetic - real, lambda real, synthetic: -synthetic),
+    "wasserstein": AdversarialLoss(lambda real, synthetic: synthetic - real, torch.neg),
     # The relativistic discriminator, arXiv:1807.00734; that it has no local minima of lost modes: arXiv:2501.05441.
     "relativistic": AdversarialLoss(
-        lambda real, synthetic: softplus(synthetic - real),
-        lambda real, synthetic: softplus(real - synthetic),
-        reads_real=True,
+        lambda real, synthetic: softplus(synthetic - real), lambda above: softplus(-above), relative=True
     ),
 }

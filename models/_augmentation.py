@@ -1,9 +1,9 @@
 """Changes to what a critic sees, of real and of synthetic rows alike, through which gradients pass.
 
 Differentiable Augmentation for Data-Efficient GAN Training, arXiv:2006.10738: a critic of few rows learns them by
-heart, and one that sees them shifted and covered cannot as soon. Row i of the real and of the synthetic rows are changed
-in the same way. What is changed keeps to the kind of the data: pixels are moved, covered, brightened and stretched, and
-numbers of a table that are no categories are given a little noise.
+heart, and one that sees them shifted and covered cannot as soon. Row i of the real and of the synthetic rows are
+changed in the same way. What is changed keeps to the kind of the data: pixels are moved, covered, brightened and
+stretched, and numbers of a table that are no categories are given a little noise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from models._continuous import split_spans
 from models._contract import Form, TensorSpec
@@ -63,13 +62,13 @@ def _cutout(spec: TensorSpec, count: int, generator: torch.Generator) -> Rows:
     return lambda x: torch.where(inside, 0.0, x)
 
 
-def _brightness(spec: TensorSpec, count: int, generator: torch.Generator) -> Rows:
+def _brightness(_spec: TensorSpec, count: int, generator: torch.Generator) -> Rows:
     """The same number is added to every value of a row."""
     offset = 2 * torch.rand((count, 1, 1, 1), generator=generator, device=generator.device) - 1
     return lambda x: x + BRIGHTNESS * offset
 
 
-def _contrast(spec: TensorSpec, count: int, generator: torch.Generator) -> Rows:
+def _contrast(_spec: TensorSpec, count: int, generator: torch.Generator) -> Rows:
     """The values of a row move from or towards their mean."""
     factor = 1 + CONTRAST * (2 * torch.rand((count, 1, 1, 1), generator=generator, device=generator.device) - 1)
 
@@ -109,13 +108,22 @@ def draw_changes(spec: TensorSpec, names: Sequence[ChangeName], count: int, gene
     return changed
 
 
+def usual_changes(spec: TensorSpec) -> tuple[ChangeName, ...]:
+    """What suits rows of whatever content: grids are shifted, the numbers of tables given noise."""
+    if spec.form == "grid":
+        return ("shift",)
+    return ("noise",) if any(span.kind == "continuous" for span in spec.spans) else ()
+
+
 def refuse_unfit(spec: TensorSpec, names: Sequence[ChangeName]) -> None:
     """Refuse changes that do not fit the rows of a spec.
 
     Raises:
-        ValueError: a change of grids for vectors or the reverse, or of numbers where there are none.
+        ValueError: a change of grids for vectors or the reverse, one of numbers where there are none, one listed twice.
     """
     things = {"grid": "images", "vector": "tables"}
+    if len(set(names)) < len(names):
+        raise ValueError("a change is listed twice in augmentation; list each once")
     for name in names:
         if CHANGES[name].form != spec.form:
             fit = ", ".join(other for other, change in CHANGES.items() if change.form == spec.form)

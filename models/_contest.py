@@ -17,9 +17,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models._adversarial import AdversarialLoss
-from models._augmentation import ChangeName, draw_changes, refuse_unfit
+from models._augmentation import ChangeName, draw_changes, refuse_unfit, usual_changes
 from models._contract import Form, TensorSpec
 from models._critics import Critic, Scored
+from models._generators import as_seen
 from models._penalties import zero_centred
 from models._spectral import iterate
 from models._watching import Watch, relative_spread
@@ -49,13 +50,12 @@ Augmentation = Annotated[
 
 
 def suited_changes(spec: TensorSpec, asked: Sequence[ChangeName] | None) -> tuple[ChangeName, ...]:
-    """How a critic sees rows of ``spec`` changed, where it is not said: grids are shifted.
+    """How a critic sees rows of ``spec`` changed, also where it is not said.
 
     Raises:
         ValueError: changes that do not fit the rows.
     """
-    usual: tuple[ChangeName, ...] = ("shift",) if spec.form == "grid" else ()
-    changes = usual if asked is None else tuple(asked)
+    changes = usual_changes(spec) if asked is None else tuple(asked)
     refuse_unfit(spec, changes)
     return changes
 
@@ -110,8 +110,7 @@ class Contest(nn.Module):
         if self.training:
             iterate(self.critic)
         kinds = [rows.detach() for rows in (real.float(), *synthetic)]
-        change = draw_changes(self.spec, self.changes, len(y), generator)
-        seen = [change(rows) for rows in kinds]
+        seen = self._seen(kinds, generator)
         score = _scored(self.critic, seen, y).score
         terms = {"adversarial": self.loss.critic(score[0], score[1:]).mean()}
         if self.weights["r1"]:
@@ -131,13 +130,18 @@ class Contest(nn.Module):
 
         Gradients reach those that made the rows, and never the critic.
         """
-        change = draw_changes(self.spec, self.changes, len(y), generator)
+        seen = self._seen([real.float(), *synthetic], generator)
         with passed_through(self.critic):
-            return _scored(self.critic, [change(rows) for rows in (real.float(), *synthetic)], y)
+            return _scored(self.critic, seen, y)
 
     def against(self, score: Tensor) -> Tensor:
         """What those minimise who made the rows, a scalar, for the scores of :meth:`scored`."""
-        return self.loss.generator(score[0], score[1:]).mean()
+        return self.loss.generator(score[1:] - score[0] if self.loss.relative else score[1:]).mean()
+
+    def _seen(self, kinds: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Each kind of rows as the critic reads it, row i of all of them changed in the same way."""
+        change = draw_changes(self.spec, self.changes, len(kinds[0]), generator)
+        return [change(as_seen(self.spec, rows)) for rows in kinds]
 
 
 def _scored(critic: Critic, kinds: Sequence[Tensor], y: Tensor) -> Scored:

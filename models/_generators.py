@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models._conditional_norm import BatchGridBlock, BatchVectorBlock
-from models._continuous import as_rows, split_spans
+from models._continuous import as_continuous, as_rows, split_spans
 from models._contract import TensorSpec
 from models._gaussian import normal_noise
 from models._nets import GridBlock, GridDecoder, NetSize, VectorBlock, VectorDecoder
+
+REACH = 1.25  # of values with levels: most pixels of a drawing have the outermost level, which must be easy to reach
 
 NormName = Literal["row", "batch"]
 NetName = Literal["mlp", "resnet"]
@@ -58,7 +60,7 @@ class Generator(nn.Module):
 def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: float = 1.0) -> Tensor:
     """Rows ``(B, *shape)`` for a net's outputs ``(B, size)``, through which gradients pass.
 
-    Numbers without levels are the outputs, levels the nearest to their tanh, and categories are drawn from a softmax
+    Numbers without levels are the outputs, levels the nearest to a multiple of their tanh, and categories are drawn from a softmax
     with the numbers ``uniform`` ``(B, size)``, which rows without categories do not need.
     """
     soft = []
@@ -69,9 +71,17 @@ def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: fl
             gumbel = -torch.log(-torch.log(chance.clamp(1e-20, 1 - 1e-7)))
             soft.append(functional.softmax(outputs + temperature * gumbel, dim=1))
         else:
-            soft.append(outputs if span.levels is None else torch.tanh(outputs))
+            soft.append(outputs if span.levels is None else REACH * torch.tanh(outputs))
     values = torch.cat(soft, dim=1).reshape(-1, *spec.shape)
     return values + (as_rows(spec, values) - values).detach()
+
+
+def as_seen(spec: TensorSpec, rows: Tensor) -> Tensor:
+    """Rows as a critic reads them: the outermost levels further out, so that a smooth critic tells them from the next.
+
+    Gradients pass as if nothing was moved.
+    """
+    return rows + (as_continuous(spec, rows.detach(), None) - rows).detach()
 
 
 def make_generator(spec: TensorSpec, latent: int, size: NetSize, net: NetName, norm: NormName) -> Generator:

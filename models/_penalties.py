@@ -10,7 +10,7 @@ from torch import Tensor
 Critic = Callable[[Tensor, Tensor], Tensor]  # scores (B,) of rows (B, *shape) with labels (B,)
 
 
-@torch.compiler.disable  # a gradient of a gradient is not compiled
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a gradient of a gradient is not compiled
 def squared_gradient(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
     """The squared norm of the gradient of each row's score by that row, ``(B,)``; it can be differentiated again."""
     with torch.autocast(x.device.type, enabled=False), torch.enable_grad():
@@ -24,7 +24,8 @@ def zero_centred(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
 
     Which Training Methods for GANs do actually Converge?, arXiv:1801.04406, equations 9 and 10.
     """
-    return 0.5 * squared_gradient(critic, x, y)
+    penalty: Tensor = 0.5 * squared_gradient(critic, x, y)
+    return penalty
 
 
 def one_centred(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
@@ -34,5 +35,5 @@ def one_centred(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor, gene
     """
     shape = (len(real), *[1] * (real.dim() - 1))
     place = torch.rand(shape, generator=generator, device=real.device)
-    squared = squared_gradient(critic, torch.lerp(synthetic.detach(), real, place), y)
+    squared: Tensor = squared_gradient(critic, torch.lerp(synthetic.detach(), real, place), y)
     return (squared.clamp(min=1e-12).sqrt() - 1).square()  # a root has no gradient at zero

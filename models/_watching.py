@@ -10,7 +10,7 @@ from models._pairs import same_class_partners
 HORIZON = 0.1  # of all steps: over so many the figures are smoothed
 FEWEST = 50  # steps; a short run is not judged by a handful
 RUN_AWAY = 0.99  # of the pairs of a real and a synthetic row are told apart; they start at a half
-COLLAPSED = 0.1  # of the distance of two real rows of a class lies between two synthetic ones; it starts at all of it
+COLLAPSED = 0.05  # of the distance of two real rows of a class lies between two synthetic ones; it starts at all of it
 
 
 class Watch(nn.Module):
@@ -44,7 +44,8 @@ class Watch(nn.Module):
         if spread < COLLAPSED:
             return (
                 f"the generator has collapsed: two of its rows of a class lie {spread:.0%} as far apart as two real "
-                "ones; raise model.r1 and model.r2, lower model.optimiser.learning_rate, or take model.loss relativistic"
+                "ones; raise model.r1 and model.r2, lower model.optimiser.learning_rate, or set model.loss to "
+                "relativistic"
             )
         if told > RUN_AWAY:
             return (

@@ -40,7 +40,7 @@ from models._settings import Embedding, Resolution, Width
 
 # The paper's: with D the probability that a row is real, R = -ln D + ln(1 - D) = -score estimates ln(synthetic / real),
 # and its mean over codes of rows KL(q || p) in nats, where the critic of codes is the best there is.
-DENSITY_RATIO = AdversarialLoss(LOSSES["minimax"].critic, lambda _real, synthetic: -synthetic)
+DENSITY_RATIO = AdversarialLoss(LOSSES["minimax"].critic, torch.neg)
 
 
 class AutoEncodingAdversarialNet(GenerativeModel):
@@ -172,7 +172,7 @@ class AlphaGanConfig(ModelConfig):
     operators: ClassVar[tuple[str, ...]] = ("prior", "posterior", "interpolation")
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Variational Approaches for Auto-Encoding Generative Adversarial Networks, arXiv:1706.04987"
-    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=3000, batch_size=64, ema_decay=0.995)
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=2000, batch_size=64, ema_decay=0.995)
     searched: ClassVar[Mapping[str, Searched]] = {
         "optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
         "critic_optimiser.learning_rate": Range(2e-4, 3e-3, log=True),

@@ -163,7 +163,7 @@ class VaeGanConfig(ModelConfig):
     operators: ClassVar[tuple[str, ...]] = ("prior", "posterior", "interpolation")
     evaluations_per_sample: ClassVar[int] = 1
     paper: ClassVar[str] = "Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300"
-    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=3000, batch_size=64, ema_decay=0.995)
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=2000, batch_size=64, ema_decay=0.995)
     searched: ClassVar[Mapping[str, Searched]] = {
         "optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
         "critic_optimiser.learning_rate": Range(2e-4, 3e-3, log=True),

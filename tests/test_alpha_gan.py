@@ -17,7 +17,7 @@ import models._contest
 from models._contest import Contest
 from models._contract import Batch, Objective, OptimiserConfig, Span, TensorSpec
 from models._critics import Scored, make_critic
-from models._generators import Decoded
+from models._generators import Decoded, as_seen
 from models._nets import NetSize, first_weights
 from models.alpha_gan import DENSITY_RATIO, AlphaGanConfig, AutoEncodingAdversarialNet, reconstruction_error
 
@@ -73,7 +73,7 @@ def test_convolutions_are_routed_like_linear_layers() -> None:
 def test_critics_that_are_not_held_while_others_learn_fail_the_table() -> None:
     class Leaking(Contest):
         def scored(self, real: Tensor, synthetic: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
-            return models._contest._scored(self.critic, [real, *synthetic], y)
+            return models._contest._scored(self.critic, self._seen([real, *synthetic], generator), y)
 
     model = _model()
     model.rows.__class__ = model.codes.__class__ = Leaking
@@ -213,8 +213,10 @@ def test_both_kinds_of_rows_are_synthetic_to_the_critic_each_for_half(form: str)
     model = _model(form, loss="density_ratio", augmentation=(), r1=0.0).eval()
     x, y = batch = _batch(model.spec)
     with torch.no_grad():
-        near, free = (model.rows.critic(made.rows, y) for made in model._both_kinds(batch, generator(3)))
-        real = model.rows.critic(x, y)
+        near, free = (
+            model.rows.critic(as_seen(model.spec, made.rows), y) for made in model._both_kinds(batch, generator(3))
+        )
+        real = model.rows.critic(as_seen(model.spec, x), y)
     softplus = torch.nn.functional.softplus
     expected = (softplus(-real) + 0.5 * softplus(near) + 0.5 * softplus(free)).mean()
     torch.testing.assert_close(model._critic_loss(batch, generator(3))["adversarial"].detach(), expected)

@@ -19,7 +19,7 @@ from models._contest import Contest
 from models._contract import Batch, TensorSpec
 from models._critics import Scored
 from models._gaussian import Gaussian
-from models._generators import Decoded
+from models._generators import Decoded, as_seen
 from models.vae_gan import LearnedSimilarityAutoencoder, VaeGanConfig
 
 # Algorithm 1 of the paper: which network each term may reach; the figures that are logged beside them reach none.
@@ -65,7 +65,7 @@ def test_convolutions_are_routed_like_linear_layers() -> None:
 def test_features_that_are_not_held_for_the_likelihood_fail_the_table() -> None:
     class Leaking(Contest):
         def scored(self, real: Tensor, synthetic: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
-            return models._contest._scored(self.critic, [real, *synthetic], y)
+            return models._contest._scored(self.critic, self._seen([real, *synthetic], generator), y)
 
     model = _model()
     model.contest.__class__ = Leaking
@@ -128,7 +128,7 @@ def test_the_critic_is_shown_reconstructions_and_rows_of_the_prior_each_for_half
     x, y = batch = _batch(model.spec)
     with torch.no_grad():
         of_code, of_prior = (made.rows for made in model._both_kinds(batch, generator(3)))
-        real, near, free = (model.contest.critic(rows, y) for rows in (x, of_code, of_prior))
+        real, near, free = (model.contest.critic(as_seen(model.spec, rows), y) for rows in (x, of_code, of_prior))
     adversarial = model._critic_loss(batch, generator(3))["adversarial"]
     logits = torch.nn.functional.softplus
     expected = (logits(-real) + 0.5 * logits(near) + 0.5 * logits(free)).mean()
