@@ -8,7 +8,7 @@ the Gumbel-max rule, whose gradient is that of a softmax (Gumbel-softmax, arXiv:
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,13 @@ REACH = 1.25  # of values with levels: most pixels of a drawing have the outermo
 NormName = Literal["row", "batch", "virtual"]
 REFERENCE = 64  # rows of the batch that virtual batch normalisation refers to
 NetName = Literal["mlp", "resnet"]
+
+
+class Decoded(NamedTuple):
+    """Rows ``(B, *shape)``, and the numbers ``(B, size)`` of the net that they were made of."""
+
+    rows: Tensor
+    raw: Tensor
 
 
 class Generator(nn.Module):
@@ -48,12 +55,18 @@ class Generator(nn.Module):
     def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)`` for labels ``(B,)``; the spread of all noise is scaled by ``temperature``."""
         z = temperature * normal_noise((len(y), self.latent), generator, y.device)
+        return self.at(z, y, generator, temperature).rows
+
+    def at(self, z: Tensor, y: Tensor, generator: torch.Generator | None, temperature: float = 1.0) -> Decoded:
+        """Rows for latents ``(B, latent)``; without a generator categories are the likeliest."""
         both = torch.cat([self.reference_z, z]), torch.cat([self.reference_y, y])
         raw = self.net(*both)[len(self.reference_y) :].float()
         uniform = None
         if any(span.kind == "categorical" for span in self.spec.spans):
-            uniform = torch.rand(raw.shape, generator=generator, device=y.device)
-        return shown(self.spec, raw, uniform, temperature)
+            uniform = torch.full_like(raw, 0.5)
+            if generator is not None:
+                uniform = torch.rand(raw.shape, generator=generator, device=y.device)
+        return Decoded(shown(self.spec, raw, uniform, temperature), raw)
 
 
 def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: float = 1.0) -> Tensor:

@@ -129,7 +129,7 @@ def grid_stages(height: int, width: int, channels: int, side: int = LARGEST_WORK
 
 
 class VectorEncoder(nn.Module):
-    """``outputs`` numbers for a vector and its label."""
+    """``outputs`` numbers for a row, read as a vector, and its label."""
 
     def __init__(self, spec: TensorSpec, outputs: int, size: NetSize) -> None:
         super().__init__()
@@ -140,9 +140,9 @@ class VectorEncoder(nn.Module):
         self.last = nn.Linear(size.width, outputs)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """``(B, outputs)`` for rows ``(B, D)`` and labels ``(B,)``."""
+        """``(B, outputs)`` for rows ``(B, *shape)`` and labels ``(B,)``."""
         condition = self.label(y)
-        h = self.first(x)
+        h = self.first(x.flatten(1))
         for block in self.blocks:
             h = block(h, condition)
         out: Tensor = self.last(functional.silu(self.norm(h)))
