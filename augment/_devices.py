@@ -103,6 +103,16 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def repeatable_convolutions() -> Iterator[None]:
+    """A block in which cuDNN takes kernels alone that add up in one order, so that a GPU repeats its bytes too.
+
+    What it takes by default for the gradients of weights adds up in the order in which threads arrive.
+    """
+    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True):
+        yield
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocation failed, on any device."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

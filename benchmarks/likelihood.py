@@ -21,9 +21,6 @@ import json
 import math
 import os
 import sys
-import tempfile
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +29,11 @@ from typing import Any, NamedTuple
 import torch
 from _likelihood_data import READERS, DataSet, in_chunks
 from _machine import machine, versions
-from _step_profile import seconds_of_a_step, shares_of_a_step
+from _timed_training import train_for
 
 from augment._devices import choose_device, choose_precision, cpu_threads, device_title
 from augment.config import MODELS
-from augment.progress import Progress, silent
+from augment.progress import Progress
 from augment.store import hash_json, write_atomically
 from augment.training import build_model, model_code
 from augment.training._batches import Sampler
@@ -44,11 +41,10 @@ from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
 from models._contract import BoundsLikelihood, ModelConfig
 
-MARKS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # shares of the training at which it is looked at
 VALIDATION_ROWS = 1000
 SEED = 0
 BATCH_SIZE = 64
-CURVE, ROW, STEPS = "curve.jsonl", "row.json", "steps.json"
+ROW = "row.json"
 
 
 class Case(NamedTuple):
@@ -125,11 +121,7 @@ class Run:
         return found
 
     def _measured(self) -> dict[str, Any]:
-        plan = self._plan()
-        curve = Curve(self, plan["steps"])
-        loop = self._loop(self.folder, plan["steps"], curve)
-        curve.loop = loop
-        loop.run()
+        loop, curve, plan = train_for(self.minutes, self.folder, self._loop, self.validation)
         model = self._averaged(loop)
         elbo, elbo_error = self._bound(model.elbo, 100)
         iwae, iwae_error = self._bound(partial(model.iwae, importance_samples=self.importance), 10)
@@ -160,21 +152,6 @@ class Run:
             "ratio": round(self.case.target / iwae, 4),
         }
 
-    def _plan(self) -> dict[str, Any]:
-        """How many steps the time allows, and where one goes: measured once, then kept."""
-        path = self.folder / STEPS
-        if not path.exists():
-            with tempfile.TemporaryDirectory(prefix="likelihood-") as folder:
-                loop = self._loop(Path(folder), 10**6, silent)
-                seconds = seconds_of_a_step(loop)
-                shares = shares_of_a_step(loop)
-            steps = max(len(MARKS), round(60 * self.minutes / seconds))
-            write_atomically(
-                path, json.dumps({"steps": steps, "milliseconds": round(1000 * seconds, 2), "shares": shares})
-            )
-        plan: dict[str, Any] = json.loads(path.read_text())
-        return plan
-
     def _loop(self, folder: Path, steps: int, progress: Progress) -> TrainingLoop:
         rows = self.data.rows(self.folder / "rows", self.device)
         return TrainingLoop(
@@ -203,10 +180,11 @@ class Run:
         assert isinstance(model, BoundsLikelihood), f"{self.case.kind} bounds no likelihood"
         return model
 
-    def validation(self, loop: TrainingLoop) -> float:
+    def validation(self, loop: TrainingLoop) -> dict[str, float]:
         """Minus the mean ELBO of the averaged weights on the validation rows, in the case's unit."""
         rows = self.data.validation[:VALIDATION_ROWS]
-        return self._in_unit(-float(in_chunks(self.data, rows, 100, self.device, self._averaged(loop).elbo).mean()))
+        mean = in_chunks(self.data, rows, 100, self.device, self._averaged(loop).elbo).mean()
+        return {"elbo": self._in_unit(-float(mean))}
 
     def _bound(self, bound: Any, size: int) -> tuple[float, float]:
         """Minus the mean over the test rows and its standard error, in the case's unit."""
@@ -216,47 +194,6 @@ class Run:
 
     def _in_unit(self, nats: float) -> float:
         return nats if self.case.unit == "nats" else nats / (self.data.spec.size * math.log(2))
-
-
-class Curve:
-    """Listens to a training and notes the bound on the validation rows at some of its steps."""
-
-    def __init__(self, run: Run, steps: int) -> None:
-        self.loop: TrainingLoop | None = None
-        self._run = run
-        self._path = run.folder / CURVE
-        noted = max((line["step"] for line in self.lines()), default=0)
-        self._marks = sorted({mark for share in MARKS if (mark := math.ceil(share * steps)) > noted})
-        self._judging = sum(line["looking_seconds"] for line in self.lines())
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training, those before an interruption included and those of this listener not."""
-        return self.loop.seconds - self._judging if self.loop else 0.0
-
-    def lines(self) -> list[dict[str, Any]]:
-        """What was noted, by step."""
-        if not self._path.exists():
-            return []
-        noted = [json.loads(line) for line in self._path.read_text().splitlines()]
-        return sorted({line["step"]: line for line in noted}.values(), key=lambda line: int(line["step"]))
-
-    def __call__(
-        self, _stage: str, done: int, _total: int, _unit: str, _values: Mapping[str, float] | None = None
-    ) -> None:
-        """Look at the model when a mark was passed."""
-        passed = [mark for mark in self._marks if mark <= done]
-        if not passed or self.loop is None:
-            return
-        self._marks = self._marks[len(passed) :]
-        began, seconds = time.monotonic(), self.seconds
-        bound = round(self._run.validation(self.loop), 3)
-        looked = time.monotonic() - began
-        self._judging += looked
-        line = {"step": done, "minutes": round(seconds / 60, 2), "elbo": bound, "looking_seconds": round(looked, 3)}
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(self._run.folder.name, line, file=sys.stderr)
 
 
 def plan_run(name: str, args: argparse.Namespace, device: torch.device) -> Run:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from augment._devices import Precision, torch_randomness_kept
+from augment._devices import Precision, repeatable_convolutions, torch_randomness_kept
 from augment._seeding import derive_seed
 from augment.errors import TrainingError
 from augment.progress import Progress
@@ -60,7 +62,19 @@ def open_fabric(device: torch.device, precision: Precision) -> Fabric:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     devices = [device.index or 0] if device.type == "cuda" else 1
-    return Fabric(accelerator=device.type, devices=devices, precision=precision, plugins=[LightningEnvironment()])
+    with _without_advice(logging.getLogger("lightning_fabric.utilities.rank_zero")):
+        return Fabric(accelerator=device.type, devices=devices, precision=precision, plugins=[LightningEnvironment()])
+
+
+@contextlib.contextmanager
+def _without_advice(logger: logging.Logger) -> Iterator[None]:
+    """A block in which Fabric does not tell the user how its caller should set it up."""
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class TrainingLoop:
@@ -115,7 +129,8 @@ class TrainingLoop:
         """
         self._resume()
         self._model.train()
-        with torch_randomness_kept(self._fabric.device), Interruption() as interruption:
+        kept = torch_randomness_kept(self._fabric.device)
+        with kept, repeatable_convolutions(), Interruption() as interruption:
             while self.step < self._settings.steps:
                 self._take_step()
                 now = time.monotonic()
