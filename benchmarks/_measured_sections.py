@@ -23,6 +23,13 @@ What `benchmarks/likelihood.py` reached in the minutes given, without labels: th
 with its standard error (less is better), beside a published figure to compare. A short training is no claim, and no
 reproduction of them.
 """
+PHOTOS = """\
+## Colour photos on a GPU
+
+CIFAR-10 (stored as JPEG once, so no figure can be held against a published one), {train:,} training photos, {device};
+`benchmarks/colour_photos.py` measures by nets of its own that are larger than those of the gates. In brackets what
+training photos score in the place of the drawn rows. {note}
+"""
 
 
 def scarce_classes(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -72,3 +79,33 @@ def bounds(rows: Iterable[Mapping[str, Any]]) -> str:
     count = there[0]["importance_samples"]
     headings = ["kind", "data", f"{count} importance samples", "ELBO", "unit", "trained for", "published"]
     return BOUNDS + "\n" + table(headings, lines)
+
+
+def photos(document: Mapping[str, Any]) -> str:
+    """A table of what models make of colour photos; nothing where nothing was measured."""
+    rows = document["rows"]
+    there = [row for row in rows if "absent" not in row]
+    if not there:
+        return ""
+    figures = ("coverage", "frechet", "label_agreement", "accuracy")
+    lines = [
+        [
+            f"`{row['case']}`",
+            f"{row['minutes']:.1f} min, {row['steps']:,} steps",
+            *(f"{row[name]['value']:.2f} [{row[name]['floor']:.2f}]" for name in figures),
+            f"{row['drawn_rows_per_second']:,.0f}",
+        ]
+        for row in there
+    ]
+    lines += [
+        [f"`{row['case']}`", _ended(row), "", "", "", "", ""] for row in rows if "curve" in row and row not in there
+    ]
+    headings = ["kind", "trained for", "coverage", "Fréchet", "label agreement", "accuracy", "rows drawn a second"]
+    said = PHOTOS.format(train=there[0]["train_rows"], device=there[0]["device"], note=document.get("note", ""))
+    return said.rstrip() + "\n\n" + table(headings, lines)
+
+
+def _ended(row: Mapping[str, Any]) -> str:
+    """What is known of a training that was ended before its rows were judged."""
+    last = row["curve"][-1]
+    return f"ended early: Fréchet {last['frechet']:.2f} after {last['minutes']:.1f} min, of fewer rows"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import torch
@@ -31,11 +32,18 @@ def shares_of_a_step(loop: TrainingLoop) -> dict[str, float]:
         for _ in range(PROFILED):
             loop._take_step()
         loop._look()
-    spent = {
-        event.key: float(event.self_device_time_total if on_cuda else event.self_cpu_time_total)
-        for event in profile.key_averages()
-    }
+    spent: dict[str, float] = {}
+    for event in profile.key_averages():
+        name = short(event.key)
+        spent[name] = spent.get(name, 0.0) + float(
+            event.self_device_time_total if on_cuda else event.self_cpu_time_total
+        )
     total = sum(spent.values())
     largest = sorted(spent, key=lambda name: -spent[name])[:NAMED]
     shares = {name: round(spent[name] / total, 3) for name in largest}
     return shares | {"the rest": round(1 - sum(shares.values()), 3)}
+
+
+def short(name: str) -> str:
+    """The name of an operation or of a kernel, without the types and arguments that it was made for."""
+    return re.split(r"[<(]", name.removeprefix("void ").replace("(anonymous namespace)::", ""), maxsplit=1)[0]

@@ -69,6 +69,26 @@ def test_the_likelihood_is_measured_once_and_then_kept(data: Path, tmp_path: Pat
     assert run(*asked)["rows"][0] == row
 
 
+def test_photos_that_are_not_there_are_reported_as_absent(tmp_path: Path) -> None:
+    (row,) = run(str(BENCHMARKS / "colour_photos.py"), "--data", str(tmp_path), "--folder", str(tmp_path))["rows"]
+    assert row["ratio"] is None
+    assert "train.zip" in row["absent"]
+
+
+def test_settings_of_a_group_are_changed_one_by_one() -> None:
+    from colour_photos import config_of
+
+    config = config_of("vae", ["vae.width=24", "vae.optimiser.learning_rate=0.5", "warp_vae.width=9"])
+    assert (config.width, config.optimiser.learning_rate) == (24, 0.5)
+
+
+def test_kernels_are_named_without_what_they_were_made_for() -> None:
+    from _step_profile import short
+
+    assert short("void at::native::reduce_kernel<128, 4, float>(int)") == "at::native::reduce_kernel"
+    assert short("aten::mul") == "aten::mul"
+
+
 def test_bits_are_drawn_anew_with_the_batch_and_again_for_the_same_one(data: Path, tmp_path: Path) -> None:
     from _likelihood_data import dynamic_mnist
 
