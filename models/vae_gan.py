@@ -32,7 +32,7 @@ from models._generators import Decoded
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched
-from models._settings import Beta, Embedding, Resolution, Width
+from models._settings import Beta, Embedding, Resolution, Spread, Width
 
 Ruler = Literal["unit", "real"]
 
@@ -190,6 +190,7 @@ class VaeGanConfig(ModelConfig):
     net: NetSetting = "auto"
     augmentation: Augmentation = None
     latent: int = Field(16, ge=1, le=4096, description="Latent numbers.")
+    spread: Spread = None
     width: Width = None
     critic_width: Width = None
     depth: int = Field(1, ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")
@@ -227,7 +228,7 @@ class VaeGanConfig(ModelConfig):
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
         of_critic = size._replace(width=self.critic_width or width, dropout=self.critic_dropout)
         with first_weights(generator):
-            autoencoder = make_autoencoder(spec, self.latent, size, net)
+            autoencoder = make_autoencoder(spec, self.latent, size, net, self.spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
         contest = Contest(spec, critic, LOSSES[self.loss], r1=self.r1, r2=self.r2, changes=changes)
         return LearnedSimilarityAutoencoder(spec, autoencoder, contest, self)

@@ -178,3 +178,18 @@ def test_a_code_is_drawn_around_the_mean_that_is_encoded() -> None:
     torch.testing.assert_close(
         model.resample(batch.x, batch.y, generator(), 0.0), model.decode(posterior.mean, batch.y)
     )
+
+
+def test_a_spread_narrows_what_is_drawn_from_the_prior_and_nothing_else() -> None:
+    wide, narrow = (_model("grid", spread=spread).eval() for spread in (1.0, 0.5))
+    x, y = _batch(wide.spec)
+    assert torch.equal(narrow.sample(y, generator()), wide.sample(y, generator(), 0.5))
+    assert torch.equal(narrow.resample(x, y, generator()), wide.resample(x, y, generator()))
+
+
+def test_a_critic_learns_without_a_gradient_to_those_who_made_its_rows() -> None:
+    model = _model()
+    x, y = _batch(model.spec)
+    made = x.clone().requires_grad_()
+    terms = model.contest.critic_terms(x, [made], y, generator())
+    assert torch.autograd.grad(terms["loss"], made, allow_unused=True) == (None,)
