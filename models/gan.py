@@ -156,7 +156,9 @@ class GenerativeAdversarialNet(GenerativeModel):
         change = draw_changes(self.spec, self.changes, len(batch.y), generator)
         synthetic = change(as_seen(self.spec, rows))
         if self.adversarial.relative:
-            of_real, of_synthetic = paired_scores(self.critic, change(as_seen(self.spec, batch.x.float())), synthetic, batch.y)
+            of_real, of_synthetic = paired_scores(
+                self.critic, change(as_seen(self.spec, batch.x.float())), synthetic, batch.y
+            )
             scores = of_synthetic - of_real
         else:
             scores = self.critic(synthetic, batch.y).float()
