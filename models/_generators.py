@@ -60,8 +60,8 @@ class Generator(nn.Module):
 def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: float = 1.0) -> Tensor:
     """Rows ``(B, *shape)`` for a net's outputs ``(B, size)``, through which gradients pass.
 
-    Numbers without levels are the outputs, levels the nearest to a multiple of their tanh, and categories are drawn from a softmax
-    with the numbers ``uniform`` ``(B, size)``, which rows without categories do not need.
+    Numbers without levels are the outputs, levels the nearest to a multiple of their tanh, and categories are drawn
+    from a softmax with the numbers ``uniform`` ``(B, size)``, which rows without categories do not need.
     """
     soft = []
     noise = [None] * len(spec.spans) if uniform is None else split_spans(spec, uniform)
