@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
 from typing import Annotated
 
 import torch
@@ -39,6 +38,10 @@ R2 = Annotated[
     Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
 ]
 USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.1}  # a table's hundred rows are soon known by heart
+UNHELD = (
+    "the wasserstein loss has no bound without a hold on the critic; leave the weight of its squared gradient above 0, "
+    "or set spectral_norm to true"
+)
 SpectralNorm = Annotated[bool, Field(description="Whether every layer of a critic is spectrally normalised.")]
 CriticDropout = Annotated[
     float, Field(ge=0, lt=1, allow_inf_nan=False, description="Share of the critic's hidden values left out.")

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from models._adversarial import LOSSES, AdversarialLoss, LossName
 from models._autoencoder import USUAL_WIDTH, Autoencoder, NetSetting, make_autoencoder, suited
-from models._contest import R1, R2, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
+from models._contest import R1, R2, UNHELD, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
 from models._continuous import split_spans
 from models._contract import (
     Batch,
@@ -230,10 +230,9 @@ class AlphaGanConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _refuse_what_holds_no_critic(self) -> Self:
-        if "wasserstein" in (self.loss, self.code_loss) and not self.spectral_norm:
-            raise ValueError(
-                "the wasserstein loss has no bound without a hold on the critic; set spectral_norm to true"
-            )
+        held = ((self.loss, self.r1), (self.code_loss, self.code_r1))
+        if ("wasserstein", 0) in held and not self.spectral_norm:
+            raise ValueError(UNHELD)
         return self
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> AutoEncodingAdversarialNet:

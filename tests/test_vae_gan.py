@@ -55,7 +55,11 @@ def _routes(model: LearnedSimilarityAutoencoder) -> Routes:
 @FORMS
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_term_reaches_the_networks_of_the_paper_and_no_other(form: str, loss: LossName) -> None:
-    assert _routes(_model(form, loss=loss, spectral_norm=loss == "wasserstein")) == TABLE
+    assert _routes(_model(form, loss=loss)) == TABLE
+
+
+def test_normalised_layers_are_routed_like_others() -> None:
+    assert _routes(_model(spectral_norm=True)) == TABLE
 
 
 def test_convolutions_are_routed_like_linear_layers() -> None:
@@ -153,7 +157,8 @@ def test_a_reconstruction_is_nearer_to_its_row_than_the_mean_of_its_class(form: 
 
 def test_what_cannot_train_is_refused_in_a_sentence() -> None:
     with pytest.raises(ValidationError, match="no bound without a hold on the critic"):
-        VaeGanConfig(loss="wasserstein")
+        VaeGanConfig(loss="wasserstein", r1=0.0)
+    assert VaeGanConfig(loss="wasserstein", r1=0.0, spectral_norm=True).spectral_norm
     with pytest.raises(ValueError, match="a resnet needs rows that are grids"):
         VaeGanConfig(net="resnet").build(SPECS["vector"], generator())
     with pytest.raises(ValueError, match="augmentation 'shift' is of images"):
