@@ -34,9 +34,9 @@ class Generator(nn.Module):
         self.net = net
         self.latent = latent
 
-    def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Rows ``(B, *shape)`` for labels ``(B,)``; the spread of all noise is scaled by ``temperature``."""
-        z = temperature * normal_noise((len(y), self.latent), generator, y.device)
+    def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0, spread: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)`` for labels ``(B,)``; all noise is scaled by ``temperature``, latents by ``spread``."""
+        z = spread * temperature * normal_noise((len(y), self.latent), generator, y.device)
         raw = self.net(z, y).float()
         uniform = None
         if any(span.kind == "categorical" for span in self.spec.spans):
