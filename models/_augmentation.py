@@ -23,7 +23,7 @@ ChangeName = Literal["shift", "cutout", "brightness", "contrast", "noise"]
 SHIFT = 8  # the longest shift is the side over this
 CUTOUT = 2  # the side of what is covered is the grid's over this
 BRIGHTNESS, CONTRAST = 0.25, 0.5  # the largest offset, and change of the factor, of values in [-1, 1]
-NOISE = 0.1  # standard deviations
+NOISE = 0.25  # standard deviations
 
 Rows = Callable[[Tensor], Tensor]
 

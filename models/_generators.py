@@ -41,9 +41,9 @@ class Generator(nn.Module):
         self.net = net
         self.latent = latent
 
-    def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Rows ``(B, *shape)`` for labels ``(B,)``; the spread of all noise is scaled by ``temperature``."""
-        z = temperature * normal_noise((len(y), self.latent), generator, y.device)
+    def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0, spread: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)`` for labels ``(B,)``; all noise is scaled by ``temperature``, latents by ``spread``."""
+        z = spread * temperature * normal_noise((len(y), self.latent), generator, y.device)
         return self.at(z, y, generator, temperature).rows
 
     def at(self, z: Tensor, y: Tensor, generator: torch.Generator | None, temperature: float = 1.0) -> Decoded:

@@ -26,7 +26,7 @@ from models.alpha_gan import DENSITY_RATIO, AlphaGanConfig, AutoEncodingAdversar
 CRITICS: Routes = {
     (objective, term): {objective} if term in ("adversarial", "r1", "r2") else set()
     for objective in ("critic", "code_critic")
-    for term in ("adversarial", "r1", "r2", "told", "spread")
+    for term in ("adversarial", "r1", "r2", "told", "variety")
 }
 TABLE: Routes = {
     ("encoder", "reconstruction"): {"encoder", "generator"},

@@ -93,6 +93,15 @@ def test_a_generator_whose_statistics_the_critic_moves_is_found_out() -> None:
 
 
 @every_form
+def test_rows_that_equal_real_ones_score_the_same_because_both_are_changed_alike(form: str) -> None:
+    model, batch = built(form), some_rows(SPECS[form], LABELS)
+    model.generator.forward = lambda _y, _noise: batch.x  # type: ignore[method-assign,assign]
+    terms = objectives_of(model.eval())[0].loss(batch, generator())
+    assert float(terms["gap"]) == pytest.approx(0, abs=1e-6)
+    assert float(terms["r1"]) == pytest.approx(float(terms["r2"]), rel=1e-5)
+
+
+@every_form
 def test_penalties_are_taken_every_so_many_steps_with_so_much_more_weight(form: str) -> None:
     usual, lazy = built(form), built(form, penalty_every=4)
     batch = some_rows(SPECS[form], LABELS)
@@ -162,6 +171,16 @@ def test_the_outermost_levels_are_seen_further_out_and_gradients_do_not_notice()
     torch.testing.assert_close(seen.detach(), torch.tensor([[-1.1875, -0.875, 1.1875]]))
     seen.sum().backward()
     assert torch.equal(rows.grad, torch.ones(1, 3))  # type: ignore[arg-type]
+
+
+def test_a_narrower_spread_is_of_the_latents_in_a_draw_and_not_of_training() -> None:
+    wide, narrow = (built("vector", spread=spread) for spread in (1.0, 0.01))
+    labels = torch.zeros(500, dtype=torch.int64)
+    first, second = (model.sample(labels, generator())[:, :2].std(0).mean() for model in (wide, narrow))
+    assert second < 0.2 * first
+    batch = some_rows(SPECS["vector"], LABELS)
+    losses = [objectives_of(model.eval())[1].loss(batch, generator())["loss"] for model in (wide, narrow)]
+    assert torch.equal(*losses)
 
 
 # Conditional batch normalisation
@@ -265,6 +284,7 @@ def test_rows_of_categories_alone_need_no_augmentation_and_are_refused_one() -> 
 
 def test_what_holds_the_critic_follows_from_the_loss_unless_it_is_said() -> None:
     assert GanConfig().penalties() == (1, 1, 0)
+    assert GanConfig().penalties("grid") == (0.3, 0.3, 0)
     assert GanConfig(r1=0.2).penalties() == (0.2, 0.2, 0)
     assert GanConfig(r1=0.2, r2=0).penalties() == (0.2, 0, 0)
     assert GanConfig(loss="wasserstein").penalties() == (0, 0, 10)

@@ -15,18 +15,18 @@ from torch import Tensor
 
 from augment.errors import TrainingError
 from models._contract import Batch, OptimiserConfig
-from models._watching import FEWEST, Watch, relative_spread
+from models._watching import FEWEST, Watch, relative_variety
 from models.gan import GanConfig, GenerativeAdversarialNet
 
 LABELS = torch.arange(12) % 3
 FAST, STILL = OptimiserConfig(learning_rate=0.02), OptimiserConfig(learning_rate=1e-9)
 
 
-def watched(told: float, spread: float, steps: int, of: int = 1000) -> str | None:
+def watched(told: float, variety: float, steps: int, of: int = 1000) -> str | None:
     watch = Watch()
     watch.begin_step(of)
     for _ in range(steps):
-        watch.update(torch.tensor(told), torch.tensor(spread))
+        watch.update(torch.tensor(told), torch.tensor(variety))
     return watch.trouble()
 
 
@@ -52,14 +52,14 @@ def test_a_short_training_is_not_judged_by_a_handful_of_steps() -> None:
     assert watched(1.0, 0.0, FEWEST, of=FEWEST) is None
 
 
-def test_the_spread_is_that_of_rows_of_a_class_beside_real_ones() -> None:
+def test_the_variety_is_that_of_rows_of_a_class_beside_real_ones() -> None:
     x = some_rows(SPECS["vector"], LABELS).x
-    assert relative_spread(x, x, LABELS, generator()) == 1
-    torch.testing.assert_close(relative_spread(x, 0.5 * x, LABELS, generator()), torch.tensor(0.5))
+    assert relative_variety(x, x, LABELS, generator()) == 1
+    torch.testing.assert_close(relative_variety(x, 0.5 * x, LABELS, generator()), torch.tensor(0.5))
     of_class = torch.stack([x[label] for label in LABELS])  # far apart, but not within a class
-    assert relative_spread(x, of_class, LABELS, generator()) == 0
-    assert relative_spread(of_class, x, LABELS, generator()) == 1  # there is nothing to compare with
-    assert relative_spread(x[:3], x[:3], LABELS[:3], generator()) == 1
+    assert relative_variety(x, of_class, LABELS, generator()) == 0
+    assert relative_variety(of_class, x, LABELS, generator()) == 1  # there is nothing to compare with
+    assert relative_variety(x[:3], x[:3], LABELS[:3], generator()) == 1
 
 
 def built(**settings: Any) -> GenerativeAdversarialNet:
@@ -92,8 +92,8 @@ def test_a_training_that_is_lost_is_stopped_early_and_says_what_to_change(
 
 def test_the_figures_that_are_watched_are_logged(tmp_path: Path) -> None:
     make_loop(tmp_path, built(), steps=10, checkpoint_seconds=1e9).run()
-    (line,) = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
-    own = {"adversarial", "r1", "r2", "told", "accuracy_real", "accuracy_synthetic", "gap", "spread"}
+    *_, line = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    own = {"adversarial", "r1", "r2", "told", "accuracy_real", "accuracy_synthetic", "gap", "variety"}
     assert {f"critic.{name}" for name in {*own, "loss", "gradient_norm"}} <= set(line)
     assert {"generator.loss", "generator.gradient_norm"} <= set(line)
 
@@ -125,5 +125,5 @@ def test_what_is_watched_is_kept_with_the_weights_and_moves_in_training_alone() 
     assert float(model.watch.told) == 0.5
     model.train()
     critic.loss(rows, generator())
-    assert {"watch.told", "watch.spread"} <= set(model.state_dict())
-    assert float(model.watch.spread) != 1
+    assert {"watch.told", "watch.variety"} <= set(model.state_dict())
+    assert float(model.watch.variety) != 1

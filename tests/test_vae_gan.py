@@ -33,7 +33,7 @@ TABLE: Routes = {
     ("critic", "r1"): {"critic"},
     ("critic", "r2"): {"critic"},
     ("critic", "told"): set(),
-    ("critic", "spread"): set(),
+    ("critic", "variety"): set(),
 }
 FORMS = pytest.mark.parametrize("form", SPECS)
 
