@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models._continuous import split_spans
 from models._contract import Form, TensorSpec
@@ -23,7 +24,7 @@ ChangeName = Literal["shift", "cutout", "brightness", "contrast", "noise"]
 SHIFT = 8  # the longest shift is the side over this
 CUTOUT = 2  # the side of what is covered is the grid's over this
 BRIGHTNESS, CONTRAST = 0.25, 0.5  # the largest offset, and change of the factor, of values in [-1, 1]
-NOISE = 0.1  # standard deviations
+NOISE = 0.25  # standard deviations
 
 Rows = Callable[[Tensor], Tensor]
 
@@ -42,11 +43,15 @@ def _shift(spec: TensorSpec, count: int, generator: torch.Generator) -> Rows:
     down, right = (
         torch.randint(-far, far + 1, (count, 1), generator=generator, device=generator.device) for far in longest
     )
-    rows = (torch.arange(height, device=generator.device) - down).clamp(0, height - 1)[:, None, :, None]
-    columns = (torch.arange(width, device=generator.device) - right).clamp(0, width - 1)[:, None, None, :]
+    # by matrices of zeros and ones: the gradient of an index is summed on a GPU in the order in which threads arrive
+    rows, columns = (
+        functional.one_hot((torch.arange(side, device=by.device) - by).clamp(0, side - 1), side)[:, None].float()
+        for side, by in ((height, down), (width, right))
+    )
 
     def shifted(x: Tensor) -> Tensor:
-        return x.gather(2, rows.expand(x.shape)).gather(3, columns.expand(x.shape))
+        with torch.autocast(x.device.type, enabled=False):
+            return rows @ x.float() @ columns.mT
 
     return shifted
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models._contract import Batch, TensorSpec
+from models._contract import Batch, Form, TensorSpec
 from models._gaussian import Gaussian, normal_noise
 from models._generators import Decoded, Generator, NetName, make_generator
 from models._latents import Prior, arc
@@ -20,16 +20,24 @@ NetSetting = Annotated[
 ]
 LARGEST_MLP_SIDE = 8  # pixels; linear layers see so few in a tenth of the time that convolutions take, and as well
 USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
+USUAL_SPREAD: dict[Form, float] = {
+    "vector": 1.0,
+    "grid": 0.8,
+}  # pictures of far latents have too much ink, or too little
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
 
 
 class Autoencoder(nn.Module):
-    """q(z|x, y) = N(mean, diag variance) by ``encoder``, which gives both, and rows G(z, y); the prior is N(0, I)."""
+    """q(z|x, y) = N(mean, diag variance) by ``encoder``, which gives both, and rows G(z, y); the prior is N(0, I).
 
-    def __init__(self, encoder: nn.Module, generator: Generator, num_classes: int) -> None:
+    ``spread`` scales the deviations of z in :meth:`sample`, and there alone.
+    """
+
+    def __init__(self, encoder: nn.Module, generator: Generator, num_classes: int, spread: float) -> None:
         super().__init__()
         self.encoder = encoder
         self.generator = generator
+        self.spread = spread
         self.prior = Prior(num_classes, generator.latent, learned=False)
 
     def posterior(self, x: Tensor, y: Tensor) -> Gaussian:
@@ -49,7 +57,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
         """Rows ``(B, *shape)`` of codes from the prior, whose spread is scaled."""
-        return self._drawn(temperature * self.noise(labels, generator), labels, generator, temperature)
+        return self._drawn(self.spread * temperature * self.noise(labels, generator), labels, generator, temperature)
 
     @torch.no_grad()
     def resample(self, exemplars: Tensor, labels: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
@@ -96,11 +104,12 @@ def suited(spec: TensorSpec, net: NetSetting, width: int | None) -> tuple[NetNam
     return net, width or USUAL_WIDTH[net]
 
 
-def make_autoencoder(spec: TensorSpec, latent: int, size: NetSize, net: NetName) -> Autoencoder:
+def make_autoencoder(spec: TensorSpec, latent: int, size: NetSize, net: NetName, spread: float | None) -> Autoencoder:
     """An autoencoder of rows of ``spec``, whose two nets are of the same kind and size.
 
     Raises:
         ValueError: a ``resnet`` for a grid of more than one span.
     """
     encoder = (GridEncoder if net == "resnet" else VectorEncoder)(spec, 2 * latent, size)
-    return Autoencoder(encoder, make_generator(spec, latent, size, net, "row"), spec.num_classes)
+    decoder = make_generator(spec, latent, size, net, "row")
+    return Autoencoder(encoder, decoder, spec.num_classes, USUAL_SPREAD[spec.form] if spread is None else spread)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
 from typing import Annotated
 
 import torch
@@ -23,7 +22,7 @@ from models._critics import Critic, Scored
 from models._generators import as_seen
 from models._penalties import zero_centred
 from models._spectral import iterate
-from models._watching import Watch, relative_spread
+from models._watching import Watch, relative_variety
 
 R1 = Annotated[
     float | None,
@@ -39,6 +38,10 @@ R2 = Annotated[
     Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
 ]
 USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.1}  # a table's hundred rows are soon known by heart
+UNHELD = (
+    "the wasserstein loss has no bound without a hold on the critic; leave the weight of its squared gradient above 0, "
+    "or set spectral_norm to true"
+)
 SpectralNorm = Annotated[bool, Field(description="Whether every layer of a critic is spectrally normalised.")]
 CriticDropout = Annotated[
     float, Field(ge=0, lt=1, allow_inf_nan=False, description="Share of the critic's hidden values left out.")
@@ -104,8 +107,8 @@ class Contest(nn.Module):
     ) -> dict[str, Tensor]:
         """The critic's ``loss`` for real rows and for each kind of synthetic ones, all ``(B, *shape)``, and its terms.
 
-        ``told`` is the share of pairs whose real row scores higher; ``spread``, of the last kind, is that of
-        :func:`models._watching.relative_spread`. No gradient reaches those that made the rows.
+        ``told`` is the share of pairs whose real row scores higher; ``variety``, of the last kind, is that of
+        :func:`models._watching.relative_variety`. No gradient reaches those that made the rows.
         """
         if self.training:
             iterate(self.critic)
@@ -120,10 +123,10 @@ class Contest(nn.Module):
             terms["r2"] = self.weights["r2"] * zero_centred(self.critic, others, y.repeat(len(synthetic))).mean()
         with torch.no_grad():
             told = (score[0] > score[1:]).float().mean()
-            spread = relative_spread(kinds[0], kinds[-1], y, generator)
+            variety = relative_variety(kinds[0], kinds[-1], y, generator)
             if self.training:
-                self.watch.update(told, spread)
-        return {"loss": torch.stack([*terms.values()]).sum(), **terms, "told": told, "spread": spread}
+                self.watch.update(told, variety)
+        return {"loss": torch.stack([*terms.values()]).sum(), **terms, "told": told, "variety": variety}
 
     def scored(self, real: Tensor, synthetic: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
         """Scores ``(1 + kinds, B)`` and features ``(1 + kinds, B, width)`` of real rows and of each kind of synthetic.

@@ -52,9 +52,9 @@ class Generator(nn.Module):
         self.register_buffer("reference_z", torch.randn(reference, latent))
         self.register_buffer("reference_y", torch.arange(reference) % spec.num_classes)
 
-    def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Rows ``(B, *shape)`` for labels ``(B,)``; the spread of all noise is scaled by ``temperature``."""
-        z = temperature * normal_noise((len(y), self.latent), generator, y.device)
+    def forward(self, y: Tensor, generator: torch.Generator, temperature: float = 1.0, spread: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)`` for labels ``(B,)``; all noise is scaled by ``temperature``, latents by ``spread``."""
+        z = spread * temperature * normal_noise((len(y), self.latent), generator, y.device)
         return self.at(z, y, generator, temperature).rows
 
     def at(self, z: Tensor, y: Tensor, generator: torch.Generator | None, temperature: float = 1.0) -> Decoded:
@@ -72,8 +72,8 @@ class Generator(nn.Module):
 def shown(spec: TensorSpec, raw: Tensor, uniform: Tensor | None, temperature: float = 1.0) -> Tensor:
     """Rows ``(B, *shape)`` for a net's outputs ``(B, size)``, through which gradients pass.
 
-    Numbers without levels are the outputs, levels the nearest to a multiple of their tanh, and categories are drawn from a softmax
-    with the numbers ``uniform`` ``(B, size)``, which rows without categories do not need.
+    Numbers without levels are the outputs, levels the nearest to a multiple of their tanh, and categories are drawn
+    from a softmax with the numbers ``uniform`` ``(B, size)``, which rows without categories do not need.
     """
     soft = []
     noise = [None] * len(spec.spans) if uniform is None else split_spans(spec, uniform)

@@ -14,18 +14,18 @@ COLLAPSED = 0.05  # of the distance of two real rows of a class lies between two
 
 
 class Watch(nn.Module):
-    """The smoothed share of pairs that a critic tells apart, and the smoothed spread of the synthetic rows.
+    """The smoothed share of pairs that a critic tells apart, and the smoothed variety of the synthetic rows.
 
     Both are kept with the weights, so that a resumed training ends where an unbroken one would.
     """
 
     told: Tensor
-    spread: Tensor
+    variety: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("told", torch.tensor(0.5))
-        self.register_buffer("spread", torch.tensor(1.0))
+        self.register_buffer("variety", torch.tensor(1.0))
         self.pace = 1.0 / FEWEST
 
     def begin_step(self, steps: int) -> None:
@@ -33,17 +33,17 @@ class Watch(nn.Module):
         self.pace = 1 / max(FEWEST, HORIZON * steps)
 
     @torch.no_grad()
-    def update(self, told: Tensor, spread: Tensor) -> None:
+    def update(self, told: Tensor, variety: Tensor) -> None:
         """Take the figures of one step, both scalars."""
         self.told.lerp_(told, self.pace)
-        self.spread.lerp_(spread, self.pace)
+        self.variety.lerp_(variety, self.pace)
 
     def trouble(self) -> str | None:
         """What is lost and what to change, in one sentence without its full stop; None where nothing is."""
-        told, spread = torch.stack([self.told, self.spread]).tolist()
-        if spread < COLLAPSED:
+        told, variety = torch.stack([self.told, self.variety]).tolist()
+        if variety < COLLAPSED:
             return (
-                f"the generator has collapsed: two of its rows of a class lie {spread:.0%} as far apart as two real "
+                f"the generator has collapsed: two of its rows of a class lie {variety:.0%} as far apart as two real "
                 "ones; raise model.r1 and model.r2, lower model.optimiser.learning_rate, or set model.loss to "
                 "relativistic"
             )
@@ -57,7 +57,7 @@ class Watch(nn.Module):
 
 
 @torch.no_grad()
-def relative_spread(real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+def relative_variety(real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """The mean squared distance of two synthetic rows of a class over that of two real ones, its root, a scalar.
 
     1 where no two real rows of a class are in the batch, or all of them are the same.

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from models._adversarial import LOSSES, AdversarialLoss, LossName
 from models._autoencoder import USUAL_WIDTH, Autoencoder, NetSetting, make_autoencoder, suited
-from models._contest import R1, R2, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
+from models._contest import R1, R2, UNHELD, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
 from models._continuous import split_spans
 from models._contract import (
     Batch,
@@ -36,7 +36,7 @@ from models._generators import Decoded
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched
-from models._settings import Embedding, Resolution, Width
+from models._settings import Embedding, Resolution, Spread, Width
 
 # The paper's: with D the probability that a row is real, R = -ln D + ln(1 - D) = -score estimates ln(synthetic / real),
 # and its mean over codes of rows KL(q || p) in nats, where the critic of codes is the best there is.
@@ -209,6 +209,7 @@ class AlphaGanConfig(ModelConfig):
     net: NetSetting = "auto"
     augmentation: Augmentation = None
     latent: int = Field(16, ge=1, le=4096, description="Latent numbers.")
+    spread: Spread = None
     width: Width = None
     critic_width: Width = None
     depth: int = Field(1, ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")
@@ -229,10 +230,9 @@ class AlphaGanConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _refuse_what_holds_no_critic(self) -> Self:
-        if "wasserstein" in (self.loss, self.code_loss) and not self.spectral_norm:
-            raise ValueError(
-                "the wasserstein loss has no bound without a hold on the critic; set spectral_norm to true"
-            )
+        held = ((self.loss, self.r1), (self.code_loss, self.code_r1))
+        if ("wasserstein", 0) in held and not self.spectral_norm:
+            raise ValueError(UNHELD)
         return self
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> AutoEncodingAdversarialNet:
@@ -248,7 +248,7 @@ class AlphaGanConfig(ModelConfig):
         code_spec = TensorSpec((self.latent,), (Span("continuous", self.latent),), spec.num_classes)
         of_codes = size._replace(width=self.critic_width or USUAL_WIDTH["mlp"])
         with first_weights(generator):
-            autoencoder = make_autoencoder(spec, self.latent, size, net)
+            autoencoder = make_autoencoder(spec, self.latent, size, net, self.spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
             code_critic = make_critic(code_spec, of_codes, "mlp", spectral=self.spectral_norm)
         rows = Contest(spec, critic, _loss(self.loss), r1=self.r1, r2=self.r2, changes=changes)

@@ -32,15 +32,18 @@ from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import one_centred, zero_centred
 from models._searched import Range, Searched
 from models._semi_supervised import supervised
-from models._settings import Dropout, Embedding, Resolution, Width
+from models._settings import Dropout, Embedding, Resolution, Spread, Width
 from models._spectral import iterate
 from models._techniques import Techniques
-from models._watching import Watch, relative_spread
+from models._watching import Watch, relative_variety
 
 LARGEST_MLP_SIDE = 8  # linear layers see 64 pixels in a tenth of the time that convolutions take, and draw as well
 USUAL_DROPOUT: dict[Form, float] = {"vector": 0.5, "grid": 0.0}  # a table of a hundred rows is soon known by heart
 SMOOTHED = ("minimax", "non_saturating")  # losses whose critic says how probably a row is real
-USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
+USUAL_WIDTH: dict[Form, dict[NetName, int]] = {"vector": {"mlp": 128}, "grid": {"mlp": 256, "resnet": 24}}
+USUAL_PENALTY: dict[Form, float] = {"vector": 1.0, "grid": 0.3}
+# Latents far from the mean of a net that has seen few rows are drawn as pictures of no class (arXiv:1809.11096).
+USUAL_SPREAD: dict[Form, float] = {"vector": 1.0, "grid": 0.85}
 
 
 class Penalties(NamedTuple):
@@ -78,7 +81,8 @@ class GenerativeAdversarialNet(GenerativeModel):
         self.histories = nn.ModuleDict()
         if self.techniques.historical_averaging:
             self.histories.update({name: History(net.parameters()) for name, net in self._players().items()})
-        self.penalties = settings.penalties()
+        self.penalties = settings.penalties(spec.form)
+        self.spread = USUAL_SPREAD[spec.form] if settings.spread is None else settings.spread
         self.watch = Watch()
         self.penalised = True
 
@@ -121,7 +125,7 @@ class GenerativeAdversarialNet(GenerativeModel):
         """The adversarial loss and the penalties; beside them how well the critic tells rows apart.
 
         ``told`` is the share of pairs whose real row scores higher, the accuracies are those of a threshold midway
-        between the mean scores, ``spread`` is :func:`models._watching.relative_spread`.
+        between the mean scores, ``variety`` is :func:`models._watching.relative_variety`.
         """
         if self.training:
             iterate(self.critic)
@@ -136,9 +140,9 @@ class GenerativeAdversarialNet(GenerativeModel):
         with torch.no_grad():
             middle = (of_real.mean() + of_synthetic.mean()) / 2
             told = (of_real > of_synthetic).float().mean()
-            spread = relative_spread(batch.x, rows, batch.y, generator)
+            variety = relative_variety(batch.x, rows, batch.y, generator)
             if self.training:
-                self.watch.update(told, spread)
+                self.watch.update(told, variety)
         return {
             "loss": loss + sum(penalties.values()),
             "adversarial": loss.detach(),
@@ -147,7 +151,7 @@ class GenerativeAdversarialNet(GenerativeModel):
             "accuracy_real": (of_real > middle).float().mean(),
             "accuracy_synthetic": (of_synthetic <= middle).float().mean(),
             "gap": (of_real.mean() - of_synthetic.mean()).detach(),
-            "spread": spread,
+            "variety": variety,
         }
 
     def _penalties(self, real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -200,7 +204,7 @@ class GenerativeAdversarialNet(GenerativeModel):
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)`` of latents whose spread is scaled by ``temperature``."""
-        rows: Tensor = self.generator(labels, generator, temperature)
+        rows: Tensor = self.generator(labels, generator, temperature, self.spread)
         return rows
 
 
@@ -236,7 +240,7 @@ class GanConfig(ModelConfig):
         ge=0,
         le=1000,
         allow_inf_nan=False,
-        description="Weight of the critic's squared gradient at real rows; null: 1, or 0 with the wasserstein loss.",
+        description="Weight of the critic's squared gradient at real rows; null: by the form of a row and the loss.",
     )
     r2: float | None = Field(
         None, ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."
@@ -265,6 +269,7 @@ class GanConfig(ModelConfig):
     embedding: Embedding = 64
     critic_dropout: Dropout = None
     resolution: Resolution = LARGEST_WORKING_SIDE
+    spread: Spread = None
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
         description="The step of the generator.",
@@ -294,13 +299,13 @@ class GanConfig(ModelConfig):
             raise ValueError("penalty_every is of penalties, and none has a weight; raise r1, or leave it out")
         return self
 
-    def penalties(self) -> Penalties:
-        """The weights of the penalties, those that are null filled in."""
+    def penalties(self, form: Form = "vector") -> Penalties:
+        """The weights of the penalties for rows of a form, those that are null filled in."""
         held = self.loss == "wasserstein"
         gradient = self.gradient_penalty
         if gradient is None:
             gradient = 10.0 if held and not (self.r1 or self.r2 or self.spectral_norm) else 0.0
-        r1 = (0.0 if held or gradient else 1.0) if self.r1 is None else self.r1
+        r1 = (0.0 if held or gradient else USUAL_PENALTY[form]) if self.r1 is None else self.r1
         return Penalties(r1, r1 if self.r2 is None else self.r2, gradient)
 
     def _net(self, spec: TensorSpec) -> NetName:
@@ -319,7 +324,7 @@ class GanConfig(ModelConfig):
         changes = usual_changes(spec) if self.augmentation is None else self.augmentation
         refuse_unfit(spec, changes)
         kind = self._net(spec)
-        width = self.width or USUAL_WIDTH[kind]
+        width = self.width or USUAL_WIDTH[spec.form][kind]
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
         dropout = USUAL_DROPOUT[spec.form] if self.critic_dropout is None else self.critic_dropout
         of_critic = size._replace(width=self.critic_width or width, dropout=dropout)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models._adversarial import LOSSES, LossName
 from models._autoencoder import Autoencoder, NetSetting, make_autoencoder, suited
-from models._contest import R1, R2, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
+from models._contest import R1, R2, UNHELD, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
 from models._contract import (
     Batch,
     GenerativeModel,
@@ -32,7 +32,7 @@ from models._generators import Decoded
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched
-from models._settings import Beta, Embedding, Resolution, Width
+from models._settings import Beta, Embedding, Resolution, Spread, Width
 
 Ruler = Literal["unit", "real"]
 
@@ -190,6 +190,7 @@ class VaeGanConfig(ModelConfig):
     net: NetSetting = "auto"
     augmentation: Augmentation = None
     latent: int = Field(16, ge=1, le=4096, description="Latent numbers.")
+    spread: Spread = None
     width: Width = None
     critic_width: Width = None
     depth: int = Field(1, ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")
@@ -210,10 +211,8 @@ class VaeGanConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _refuse_what_holds_no_critic(self) -> Self:
-        if self.loss == "wasserstein" and not self.spectral_norm:
-            raise ValueError(
-                "the wasserstein loss has no bound without a hold on the critic; set spectral_norm to true"
-            )
+        if self.loss == "wasserstein" and self.r1 == 0 and not self.spectral_norm:
+            raise ValueError(UNHELD)
         return self
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> LearnedSimilarityAutoencoder:
@@ -227,7 +226,7 @@ class VaeGanConfig(ModelConfig):
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
         of_critic = size._replace(width=self.critic_width or width, dropout=self.critic_dropout)
         with first_weights(generator):
-            autoencoder = make_autoencoder(spec, self.latent, size, net)
+            autoencoder = make_autoencoder(spec, self.latent, size, net, self.spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
         contest = Contest(spec, critic, LOSSES[self.loss], r1=self.r1, r2=self.r2, changes=changes)
         return LearnedSimilarityAutoencoder(spec, autoencoder, contest, self)

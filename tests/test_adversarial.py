@@ -96,7 +96,7 @@ def test_a_critic_of_two_equal_distributions_ends_at_the_value_on_paper(name: Lo
 
 
 def linear(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda x, y: x.flatten(1) @ weight.to(x.dtype) + 0.5
+    return lambda x, _y: x.flatten(1) @ weight.to(x.dtype) + 0.5
 
 
 def test_the_penalties_of_a_linear_critic_are_those_in_closed_form() -> None:

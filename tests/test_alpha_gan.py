@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 import models._contest
+from models._adversarial import LOSSES
 from models._contest import Contest
 from models._contract import Batch, Objective, OptimiserConfig, Span, TensorSpec
 from models._critics import Scored, make_critic
@@ -25,7 +26,7 @@ from models.alpha_gan import DENSITY_RATIO, AlphaGanConfig, AutoEncodingAdversar
 CRITICS: Routes = {
     (objective, term): {objective} if term in ("adversarial", "r1", "r2") else set()
     for objective in ("critic", "code_critic")
-    for term in ("adversarial", "r1", "r2", "told", "spread")
+    for term in ("adversarial", "r1", "r2", "told", "variety")
 }
 TABLE: Routes = {
     ("encoder", "reconstruction"): {"encoder", "generator"},
@@ -35,7 +36,7 @@ TABLE: Routes = {
     ("generator", "adversarial"): {"generator"},
     **CRITICS,
 }
-LOSS_NAMES = ("density_ratio", "minimax", "non_saturating", "hinge", "least_squares", "relativistic")
+LOSS_NAMES = ("density_ratio", *LOSSES)
 FORMS = pytest.mark.parametrize("form", SPECS)
 
 
@@ -238,8 +239,8 @@ def test_without_the_reconstruction_term_codes_tell_nothing_of_their_rows() -> N
 
 
 def test_what_cannot_train_is_refused_in_a_sentence() -> None:
-    for name in ("loss", "code_loss"):
+    for unheld in ({"loss": "wasserstein", "r1": 0.0}, {"code_loss": "wasserstein", "code_r1": 0.0}):
         with pytest.raises(ValidationError, match="no bound without a hold on the critic"):
-            AlphaGanConfig(**{name: "wasserstein"})
+            AlphaGanConfig.model_validate(unheld)
     with pytest.raises(ValueError, match="a resnet needs rows that are grids"):
         AlphaGanConfig(net="resnet").build(SPECS["vector"], generator())

@@ -33,7 +33,7 @@ TABLE: Routes = {
     ("critic", "r1"): {"critic"},
     ("critic", "r2"): {"critic"},
     ("critic", "told"): set(),
-    ("critic", "spread"): set(),
+    ("critic", "variety"): set(),
 }
 FORMS = pytest.mark.parametrize("form", SPECS)
 
@@ -55,7 +55,11 @@ def _routes(model: LearnedSimilarityAutoencoder) -> Routes:
 @FORMS
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_term_reaches_the_networks_of_the_paper_and_no_other(form: str, loss: LossName) -> None:
-    assert _routes(_model(form, loss=loss, spectral_norm=loss == "wasserstein")) == TABLE
+    assert _routes(_model(form, loss=loss)) == TABLE
+
+
+def test_normalised_layers_are_routed_like_others() -> None:
+    assert _routes(_model(spectral_norm=True)) == TABLE
 
 
 def test_convolutions_are_routed_like_linear_layers() -> None:
@@ -153,7 +157,8 @@ def test_a_reconstruction_is_nearer_to_its_row_than_the_mean_of_its_class(form: 
 
 def test_what_cannot_train_is_refused_in_a_sentence() -> None:
     with pytest.raises(ValidationError, match="no bound without a hold on the critic"):
-        VaeGanConfig(loss="wasserstein")
+        VaeGanConfig(loss="wasserstein", r1=0.0)
+    assert VaeGanConfig(loss="wasserstein", r1=0.0, spectral_norm=True).spectral_norm
     with pytest.raises(ValueError, match="a resnet needs rows that are grids"):
         VaeGanConfig(net="resnet").build(SPECS["vector"], generator())
     with pytest.raises(ValueError, match="augmentation 'shift' is of images"):
@@ -178,3 +183,18 @@ def test_a_code_is_drawn_around_the_mean_that_is_encoded() -> None:
     torch.testing.assert_close(
         model.resample(batch.x, batch.y, generator(), 0.0), model.decode(posterior.mean, batch.y)
     )
+
+
+def test_a_spread_narrows_what_is_drawn_from_the_prior_and_nothing_else() -> None:
+    wide, narrow = (_model("grid", spread=spread).eval() for spread in (1.0, 0.5))
+    x, y = _batch(wide.spec)
+    assert torch.equal(narrow.sample(y, generator()), wide.sample(y, generator(), 0.5))
+    assert torch.equal(narrow.resample(x, y, generator()), wide.resample(x, y, generator()))
+
+
+def test_a_critic_learns_without_a_gradient_to_those_who_made_its_rows() -> None:
+    model = _model()
+    x, y = _batch(model.spec)
+    made = x.clone().requires_grad_()
+    terms = model.contest.critic_terms(x, [made], y, generator())
+    assert torch.autograd.grad(terms["loss"], made, allow_unused=True) == (None,)
