@@ -206,9 +206,3 @@ def paired(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor) -> tuple[
     both = critic.scored(torch.cat([real, synthetic]), torch.cat([y, y]))
     first, second = (Scored(*(part[half] for part in both)) for half in (slice(len(y)), slice(len(y), None)))
     return first, second
-
-
-def paired_scores(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores ``(B,)`` of :func:`paired` alone."""
-    first, second = paired(critic, real, synthetic, y)
-    return first.score.float(), second.score.float()
