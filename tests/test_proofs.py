@@ -43,7 +43,7 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-    "alpha_gan": Bounds((8, 0.2), 400, SHARP_CRITIC | {"r1": 0.1}),
+    "alpha_gan": Bounds((5, 0.12), 400, SHARP_CRITIC | {"r1": 0.01, "latent": 2}),
     "flow_matching": Bounds((24, 0.65), 900, SHARP),
     "gan": Bounds((16, 0.35), 400, SHARP_CRITIC),
     "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
