@@ -102,7 +102,7 @@ def test_the_accuracies_and_the_gap_are_those_of_the_scores() -> None:
     model = built(augmentation=())
 
     def first_value(x: Tensor, y: Tensor) -> Tensor:
-        return x[:, 0] + 0 * model.critic.last.bias
+        return x[:, 0] + 0 * model.critic.head.last.bias
 
     model.critic.forward = first_value  # type: ignore[method-assign]
     model.generator.forward = lambda y, _noise: torch.zeros(len(y), 4)  # type: ignore[method-assign,assign]
