@@ -15,6 +15,7 @@ from torch import Tensor
 
 from augment.errors import TrainingError
 from models._contract import Batch, OptimiserConfig
+from models._critics import Scored
 from models._watching import FEWEST, Watch, relative_variety
 from models.gan import GanConfig, GenerativeAdversarialNet
 
@@ -101,10 +102,10 @@ def test_the_figures_that_are_watched_are_logged(tmp_path: Path) -> None:
 def test_the_accuracies_and_the_gap_are_those_of_the_scores() -> None:
     model = built(augmentation=())
 
-    def first_value(x: Tensor, y: Tensor) -> Tensor:
-        return x[:, 0] + 0 * model.critic.head.last.bias
+    def first_value(x: Tensor, _y: Tensor) -> Scored:
+        return Scored(x[:, 0] + 0 * model.critic.head.last.bias, x)
 
-    model.critic.forward = first_value  # type: ignore[method-assign]
+    model.critic.scored = first_value  # type: ignore[method-assign]
     model.generator.forward = lambda y, _noise: torch.zeros(len(y), 4)  # type: ignore[method-assign,assign]
     x = torch.tensor([4.0, 4.0, -1.0, 1.0])[:, None] * torch.ones(4, 4)
     critic, _ = model.eval().objectives()
