@@ -210,6 +210,18 @@ class HasLatents(Protocol):
 
 
 @runtime_checkable
+class WatchesTraining(Protocol):
+    """A model that knows from its own figures when training it has become pointless.
+
+    What it decides by must be in its buffers, so that a resumed training is stopped where an unbroken one is.
+    """
+
+    def trouble(self) -> str | None:
+        """What cannot be recovered from and what to change, a sentence without its full stop; None: nothing is."""
+        ...
+
+
+@runtime_checkable
 class BoundsLikelihood(Protocol):
     """A model with a lower bound on ln p(x|y) in nats a row."""
 
@@ -219,6 +231,15 @@ class BoundsLikelihood(Protocol):
 
     def iwae(self, batch: Batch, generator: torch.Generator, importance_samples: int) -> Tensor:
         """The bound with k importance samples in nats, shape ``(B,)`` (arXiv:1509.00519, equation 8)."""
+        ...
+
+
+@runtime_checkable
+class ClassifiesRows(Protocol):
+    """A model that also says which class a row is of."""
+
+    def class_logits(self, x: Tensor) -> Tensor:
+        """ln p(y|x) of rows ``(B, *shape)`` up to a number for each row, ``(B, num_classes)``."""
         ...
 
 

@@ -7,7 +7,7 @@ group within a row, so that a row's output never depends on its batch mates.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -35,6 +35,9 @@ class NetSize(NamedTuple):
     embedding: int
     dropout: float
     side: int = LARGEST_WORKING_SIDE
+
+
+Block = Callable[[int, int, float], nn.Module]  # of a width, the length of the condition that it hears, and a dropout
 
 
 class LabelEmbedding(nn.Module):
@@ -126,7 +129,7 @@ def grid_stages(height: int, width: int, channels: int, side: int = LARGEST_WORK
 
 
 class VectorEncoder(nn.Module):
-    """``outputs`` numbers for a vector and its label."""
+    """``outputs`` numbers for a row, read as a vector, and its label."""
 
     def __init__(self, spec: TensorSpec, outputs: int, size: NetSize) -> None:
         super().__init__()
@@ -137,9 +140,9 @@ class VectorEncoder(nn.Module):
         self.last = nn.Linear(size.width, outputs)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """``(B, outputs)`` for rows ``(B, D)`` and labels ``(B,)``."""
+        """``(B, outputs)`` for rows ``(B, *shape)`` and labels ``(B,)``."""
         condition = self.label(y)
-        h = self.first(x)
+        h = self.first(x.flatten(1))
         for block in self.blocks:
             h = block(h, condition)
         out: Tensor = self.last(functional.silu(self.norm(h)))
@@ -149,12 +152,12 @@ class VectorEncoder(nn.Module):
 class VectorDecoder(nn.Module):
     """``outputs`` numbers for a latent vector and a label."""
 
-    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int) -> None:
+    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = VectorBlock) -> None:
         super().__init__()
         condition = size.embedding + inputs
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
         self.first = nn.Linear(condition, size.width)
-        self.blocks = nn.ModuleList(VectorBlock(size.width, condition, size.dropout) for _ in range(size.depth))
+        self.blocks = nn.ModuleList(block(size.width, condition, size.dropout) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width)
         self.last = nn.Linear(size.width, outputs)
 
@@ -202,7 +205,7 @@ class GridEncoder(nn.Module):
 class GridDecoder(nn.Module):
     """``outputs`` numbers, as many for each value, for a latent vector and a label: the encoder's stages, backwards."""
 
-    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int) -> None:
+    def __init__(self, spec: TensorSpec, inputs: int, size: NetSize, outputs: int, block: Block = GridBlock) -> None:
         super().__init__()
         if len(spec.spans) != 1:
             raise ValueError(f"a grid is read as one span, this one has {len(spec.spans)}")
@@ -213,7 +216,7 @@ class GridDecoder(nn.Module):
         self.label = LabelEmbedding(spec.num_classes, size.embedding)
         self.first = nn.Linear(condition, channels[-1] * math.prod(sides[-1]))
         self.up = nn.ModuleList(nn.Conv2d(after, before, 1) for before, after in pairwise(channels))
-        self.blocks = stage_blocks(channels, condition, size)
+        self.blocks = stage_blocks(channels, condition, size, block)
         self.norm = nn.GroupNorm(math.gcd(8, channels[0]), channels[0])
         self.shuffle = nn.PixelShuffle(patch)
         self.last = nn.Conv2d(channels[0], outputs // (self.height * self.width) * patch**2, 3, padding=1)
@@ -232,10 +235,10 @@ class GridDecoder(nn.Module):
         return out
 
 
-def stage_blocks(channels: Sequence[int], condition: int, size: NetSize) -> nn.ModuleList:
+def stage_blocks(channels: Sequence[int], condition: int, size: NetSize, block: Block = GridBlock) -> nn.ModuleList:
     """The residual blocks of each stage of a grid, which hear a condition of that many numbers."""
     return nn.ModuleList(
-        nn.ModuleList(GridBlock(width, condition, size.dropout) for _ in range(size.depth)) for width in channels
+        nn.ModuleList(block(width, condition, size.dropout) for _ in range(size.depth)) for width in channels
     )
 
 

@@ -26,6 +26,7 @@ PLANE_STEPS, STACK_STEPS, BATCH_ROWS = 8000, 2000, 128
 # Dropout blurs modes that are so narrow, and a learned sigma grows to the whole plane before a latent is of use.
 # Without a warm-up some first weights end with a fifth of the modes lost.
 SHARP = {"dropout": 0.0}
+SHARP_CRITIC = {"critic_dropout": 0.0, "augmentation": (), "r1": 0.001}  # r1 of 0.01 and more blurs modes so narrow
 SHARP_LATENT = {**SHARP, "sigma": 0.05, "spread": 1.0, "width": 128, "kl_warmup": 0.3}
 
 
@@ -42,9 +43,12 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
+    "alpha_gan": Bounds((5, 0.12), 400, SHARP_CRITIC | {"r1": 0.01, "latent": 2}),
     "flow_matching": Bounds((24, 0.65), 900, SHARP),
+    "gan": Bounds((16, 0.35), 400, SHARP_CRITIC),
     "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "vae": Bounds((22, 0.4), 400, SHARP_LATENT),
+    "vae_gan": Bounds((12, 0.25), 400, SHARP_CRITIC | {"r1": 0.01}),
     "warp_vae": Bounds(None, 900),
 }
 

@@ -44,6 +44,7 @@ from augment._manifest import (
 from augment._staging import discard, remove, staging, stale_staging
 from augment.checks.regression import compare_with_last
 from augment.checks.worth import with_worth
+from augment.classifying import CLASSIFIER_FILE
 from augment.critique import LATENTS_FILE
 from augment.errors import IntegrityError
 from augment.gates import GateResult, blessed, in_order, load_gates, save_gates
@@ -206,6 +207,7 @@ class _Stage:
             metrics_path=self.model / "metrics.jsonl",
             audit_metrics_path=self.audit / "metrics.json",
             latents_path=self.model / LATENTS_FILE,
+            classifier_path=self.model / CLASSIFIER_FILE,
             rejects_path=self.folder / REJECTS,
             worth=manifest.worth,
             config=self.context.config,

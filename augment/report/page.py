@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from augment.classifying import ClassifierRecord
 from augment.columns import KINDS
 from augment.gates import GateResult, judged, plural
 from augment.report import wording
@@ -45,6 +46,7 @@ def write_report(
     rejects_path: Path | None,
     audit_metrics_path: Path | None = None,
     latents_path: Path | None = None,
+    classifier_path: Path | None = None,
     worth: Mapping[str, Any] | None = None,
     config: Mapping[str, Any],
     seed: int,
@@ -79,11 +81,18 @@ def write_report(
         **_origin(lineage, config, dataset),
         **_rows(folder, schema, details, rejects_path, seed),
         examples=examples,
-        latents=latents,
         schema=schema,
-        curve=training_curve(metrics_path),
+        **_training(metrics_path, classifier_path, latents),
     )
     (report / "index.html").write_text(text, encoding="utf-8")
+
+
+def _training(metrics: Path | None, classifier: Path | None, latents: Latents | None) -> dict[str, Any]:
+    """What became of the training: its curve, and what the model holds beside the drawing of rows."""
+    told = None
+    if classifier is not None and classifier.is_file():
+        told = ClassifierRecord.model_validate_json(classifier.read_text())
+    return {"curve": training_curve(metrics), "classifier": told, "latents": latents}
 
 
 def _every_class(schema: DatasetSchema, counts: Counts) -> Counts:

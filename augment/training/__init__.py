@@ -25,6 +25,7 @@ from augment._devices import (
 )
 from augment._lineage import package_versions
 from augment._seeding import derive_seed, torch_generator
+from augment.classifying import CLASSIFIER_FILE, write_classifier
 from augment.codec import Codec
 from augment.critique import LATENTS_FILE, TRAVERSALS_FILE, write_latents
 from augment.encoding import encode, encode_key
@@ -247,23 +248,31 @@ class TrainingRun:
                 f"the trained model cannot be written to {folder} ({error.strerror}); make room and run again: "
                 "training goes on from its last checkpoint."
             ) from None
-        self._look_at_latents(model, loop, folder, codec, rows, journal)
+        self._look_at(model, loop, folder, codec, rows, store, journal)
 
-    def _look_at_latents(
-        self, model: GenerativeModel, loop: TrainingLoop, folder: Path, codec: Codec, rows: Rows, journal: Journal
+    def _look_at(
+        self,
+        model: GenerativeModel,
+        loop: TrainingLoop,
+        folder: Path,
+        codec: Codec,
+        rows: Rows,
+        store: Store,
+        journal: Journal,
     ) -> None:
-        """Write what the latents of the averaged weights hold, where the model has any.
+        """Write what the latents of the averaged weights hold and how well they classify, where the model does either.
 
-        They are there to be looked at alone, so whatever fails leaves a line in the journal and the model as it is.
+        That is there to be looked at alone, so whatever fails leaves a line in the journal and the model as it is.
         """
         try:
             model.load_state_dict(loop.average.tensors)
             with cpu_threads(self.choices.threads):
                 write_latents(folder, model.eval(), codec, rows.batch, rows.labels, self.seed)
+                write_classifier(folder, model, codec, store.path(self.real) / "validation.parquet", rows.labels)
         except Exception as error:  # noqa: BLE001 - a model's own code runs here, and may raise anything
-            for name in (LATENTS_FILE, TRAVERSALS_FILE):  # one without the other cannot be shown
+            for name in (LATENTS_FILE, TRAVERSALS_FILE, CLASSIFIER_FILE):  # half of them cannot be shown
                 (folder / name).unlink(missing_ok=True)
-            journal.say(f"the latents are not shown: {type(error).__name__}: {error}")
+            journal.say(f"what the model holds is not shown: {type(error).__name__}: {error}")
 
     def _loop(
         self, model: GenerativeModel, rows: Rows, folder: Path, journal: Journal, progress: Progress

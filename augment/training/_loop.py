@@ -23,7 +23,7 @@ from augment.training._checkpoint import Checkpoint, CheckpointState, load_newes
 from augment.training._interruption import Interruption
 from augment.training._journal import Journal
 from augment.training._optimisation import AveragedWeights, ObjectiveStep, Schedule, learning_rate_factor
-from models._contract import GenerativeModel
+from models._contract import GenerativeModel, WatchesTraining
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -123,7 +123,8 @@ class TrainingLoop:
         """Train to the last step and save a checkpoint there.
 
         Raises:
-            TrainingError: a loss is not finite, or memory is too short; the last good checkpoint is kept.
+            TrainingError: a loss is not finite, the model sees that its training is lost, or memory is too short; the
+                last good checkpoint is kept.
             InputError: the checkpoints in the folder are of another run.
         """
         self._resume()
@@ -185,11 +186,24 @@ class TrainingLoop:
                 sums.setdefault(name, []).append(value)
         self._shown = {name: sum(values) / len(values) for name, values in sums.items()}
         self._journal.record(self.step, self.seconds, self._shown)
+        if self.step % LOOK_EVERY == 0:  # never at a step that a clock has chosen
+            self._heed()
+
+    def _heed(self) -> None:
+        """Stop if the model says that training is lost."""
+        trouble = self._model.trouble() if isinstance(self._model, WatchesTraining) else None
+        if trouble is not None:
+            message = f"training was stopped at step {self.step} ({self._kept()}): {trouble}."
+            self._journal.say(message)
+            raise TrainingError(message)
+
+    def _kept(self) -> str:
+        return "no checkpoint was saved before" if self._last_good is None else f"step {self._last_good} is kept"
 
     def _stop(self, step: int, objective: str, term: str, value: float) -> None:
-        kept = "no checkpoint was saved before" if self._last_good is None else f"step {self._last_good} is kept"
         message = (
-            f"the {term.replace('_', ' ')} of the objective '{objective}' became {value} at step {step} ({kept}); "
+            f"the {term.replace('_', ' ')} of the objective '{objective}' became {value} at step {step} "
+            f"({self._kept()}); "
             "lower the learning rate of its optimiser, or look for extreme values in the data."
         )
         self._journal.say(message)

@@ -1,0 +1,335 @@
+"""A class-conditional generative adversarial net for vectors and grids.
+
+Generative Adversarial Nets, arXiv:1406.2661. The defaults are those of The GAN is dead; long live the GAN! (R3GAN,
+arXiv:2501.05441): relativistic pairing, with the critic's gradient penalised at real and at synthetic rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from models._adversarial import LOSSES, LossName, feature_matching, smoothed
+from models._augmentation import ChangeName, draw_changes, refuse_unfit, usual_changes
+from models._contract import (
+    Batch,
+    Form,
+    GenerativeModel,
+    ModelConfig,
+    Objective,
+    OptimiserConfig,
+    TensorSpec,
+    TrainingDefaults,
+)
+from models._critics import Critic, Scored, make_critic, paired
+from models._generators import Generator, NetName, NormName, as_seen, make_generator
+from models._history import History
+from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
+from models._penalties import one_centred, zero_centred
+from models._searched import Range, Searched
+from models._semi_supervised import supervised
+from models._settings import Dropout, Embedding, Resolution, Spread, Width
+from models._spectral import iterate
+from models._techniques import Techniques
+from models._watching import Watch, relative_variety
+
+LARGEST_MLP_SIDE = 8  # linear layers see 64 pixels in a tenth of the time that convolutions take, and draw as well
+USUAL_DROPOUT: dict[Form, float] = {"vector": 0.5, "grid": 0.0}  # a table of a hundred rows is soon known by heart
+SMOOTHED = ("minimax", "non_saturating")  # losses whose critic says how probably a row is real
+USUAL_WIDTH: dict[Form, dict[NetName, int]] = {"vector": {"mlp": 128}, "grid": {"mlp": 256, "resnet": 24}}
+USUAL_PENALTY: dict[Form, float] = {"vector": 1.0, "grid": 0.3}
+# Latents far from the mean of a net that has seen few rows are drawn as pictures of no class (arXiv:1809.11096).
+USUAL_SPREAD: dict[Form, float] = {"vector": 1.0, "grid": 0.85}
+
+
+class Penalties(NamedTuple):
+    """Weights of the penalties on the critic's gradient."""
+
+    r1: float
+    r2: float
+    gradient: float
+
+
+class GenerativeAdversarialNet(GenerativeModel):
+    """Rows G(z, y), z ~ N(0, I), that a critic learns to tell from real ones while G learns that it cannot.
+
+    The synthetic rows of a step are asked of the labels of the batch. ``changes`` are made to what the critic sees, see
+    :mod:`models._augmentation`. Penalties are taken every ``penalty_every`` steps with so much more weight.
+    """
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        generator: Generator,
+        critic: Critic,
+        settings: GanConfig,
+        changes: tuple[ChangeName, ...],
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.generator = generator
+        self.critic = critic
+        self.settings = settings
+        self.changes = changes
+        self.techniques = settings.techniques
+        target = self.techniques.real_target
+        self.adversarial = LOSSES[settings.loss] if target == 1 else smoothed(LOSSES[settings.loss], target)
+        self.histories = nn.ModuleDict()
+        if self.techniques.historical_averaging:
+            self.histories.update({name: History(net.parameters()) for name, net in self._players().items()})
+        self.penalties = settings.penalties(spec.form)
+        self.spread = USUAL_SPREAD[spec.form] if settings.spread is None else settings.spread
+        self.watch = Watch()
+        self.penalised = True
+
+    def _players(self) -> dict[str, nn.Module]:
+        return {"critic": self.critic, "generator": self.generator}
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Say whether this step takes the penalties, and how long the training is."""
+        self.penalised = step % self.settings.penalty_every == 0
+        self.watch.begin_step(steps)
+
+    def objectives(self) -> Sequence[Objective]:
+        """The critic's and, every ``critic_steps`` steps, the generator's."""
+        settings = self.settings
+        compares = self.techniques.minibatch_kernels > 0 or self.techniques.feature_matching
+        whole = settings.norm == "batch" or compares or len(self.histories) > 0
+        return [
+            Objective(
+                "critic",
+                tuple(self.critic.parameters()),
+                self._critic_loss,
+                settings.critic_optimiser,
+                batch_statistics=whole,
+            ),
+            Objective(
+                "generator",
+                tuple(self.generator.parameters()),
+                self._generator_loss,
+                settings.optimiser,
+                every=settings.critic_steps,
+                batch_statistics=whole,
+            ),
+        ]
+
+    def trouble(self) -> str | None:
+        """What the training cannot recover from, and what to change; None where there is nothing."""
+        return self.watch.trouble()
+
+    def _critic_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The adversarial loss and the penalties; beside them how well the critic tells rows apart.
+
+        ``told`` is the share of pairs whose real row scores higher, the accuracies are those of a threshold midway
+        between the mean scores, ``variety`` is :func:`models._watching.relative_variety`.
+        """
+        if self.training:
+            iterate(self.critic)
+        with torch.no_grad():
+            rows = self.generator(batch.y, generator)
+        change = draw_changes(self.spec, self.changes, len(batch.y), generator)
+        real, synthetic = (change(as_seen(self.spec, x)) for x in (batch.x.float(), rows))
+        first, second = paired(self.critic, real, synthetic, batch.y)
+        of_real, of_synthetic = first.score.float(), second.score.float()
+        loss = self.adversarial.critic(of_real, of_synthetic).mean()
+        penalties = self._penalties(real, synthetic, batch.y, generator) | self._beside("critic", first, batch.y)
+        with torch.no_grad():
+            middle = (of_real.mean() + of_synthetic.mean()) / 2
+            told = (of_real > of_synthetic).float().mean()
+            variety = relative_variety(batch.x, rows, batch.y, generator)
+            if self.training:
+                self.watch.update(told, variety)
+        return {
+            "loss": loss + sum(penalties.values()),
+            "adversarial": loss.detach(),
+            **{name: value.detach() for name, value in penalties.items()},
+            "told": told,
+            "accuracy_real": (of_real > middle).float().mean(),
+            "accuracy_synthetic": (of_synthetic <= middle).float().mean(),
+            "gap": (of_real.mean() - of_synthetic.mean()).detach(),
+            "variety": variety,
+        }
+
+    def _penalties(self, real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The weighted penalties by name; zero in a step that does not take them, so that their mean is right."""
+        weights, every = self.penalties, self.settings.penalty_every
+        taken: dict[str, tuple[float, Callable[[], Tensor]]] = {
+            "r1": (weights.r1, lambda: zero_centred(self.critic, real, y)),
+            "r2": (weights.r2, lambda: zero_centred(self.critic, synthetic, y)),
+            "gradient_penalty": (weights.gradient, lambda: one_centred(self.critic, real, synthetic, y, generator)),
+        }
+        zero = torch.zeros((), device=y.device)
+        return {
+            name: weight * every * penalty().mean() if self.penalised else zero
+            for name, (weight, penalty) in taken.items()
+            if weight
+        }
+
+    def _beside(self, player: str, scored: Scored, y: Tensor) -> dict[str, Tensor]:
+        """What techniques add to a player's loss by name: its past, and the labels of the rows that were scored."""
+        added = {}
+        if self.techniques.classify:
+            logits = self.critic.class_logits(scored.features).float()
+            added["labels"] = self.techniques.label_weight * supervised(logits, y)
+        if player in self.histories:
+            history, parameters = self.histories[player], list(self._players()[player].parameters())
+            assert isinstance(history, History)
+            if self.training:
+                history.note(parameters)
+            added["history"] = self.techniques.historical_averaging * history.distance(parameters)
+        return added
+
+    def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        rows = self.generator(batch.y, generator)
+        change = draw_changes(self.spec, self.changes, len(batch.y), generator)
+        synthetic = change(as_seen(self.spec, rows))
+        if self.adversarial.relative or self.techniques.feature_matching:
+            real = change(as_seen(self.spec, batch.x.float()))
+            first, second = paired(self.critic, real, synthetic, batch.y)
+            scores = second.score.float() - first.score.float() * self.adversarial.relative
+        else:
+            second = self.critic.scored(synthetic, batch.y)
+            scores = second.score.float()
+        if self.techniques.feature_matching:
+            loss = feature_matching(first.features.float(), second.features.float())
+        else:
+            loss = self.adversarial.generator(scores).mean()
+        added = self._beside("generator", second, batch.y)
+        return {"loss": loss + sum(added.values()), **{name: value.detach() for name, value in added.items()}}
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)`` of latents whose spread is scaled by ``temperature``."""
+        rows: Tensor = self.generator(labels, generator, temperature, self.spread)
+        return rows
+
+
+class ClassifyingNet(GenerativeAdversarialNet):
+    """The same with a critic that tells classes apart, and so may be asked for the labels of new rows."""
+
+    def class_logits(self, x: Tensor) -> Tensor:
+        """ln p(y|x) of rows ``(B, *shape)`` up to a number for each row, ``(B, num_classes)``."""
+        logits: Tensor = self.critic.class_logits(self.critic.net(as_seen(self.spec, x.float())))
+        return logits
+
+
+class GanConfig(ModelConfig):
+    """Settings of :class:`GenerativeAdversarialNet`; what is null depends on the form of a row, or on the loss."""
+
+    likelihood: ClassVar[Literal["exact", "bound", "none"]] = "none"
+    objective_names: ClassVar[tuple[str, ...]] = ("critic", "generator")
+    evaluations_per_sample: ClassVar[int] = 1
+    paper: ClassVar[str] = "Generative Adversarial Nets, arXiv:1406.2661"
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=2500, batch_size=64, ema_decay=0.995)
+    searched: ClassVar[Mapping[str, Searched]] = {
+        "optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
+        "critic_optimiser.learning_rate": Range(2e-4, 3e-3, log=True),
+        "r1": Range(0.01, 3, log=True),
+        "r2": Range(0.01, 3, log=True),
+        "critic_dropout": Range(0, 0.5),
+    }
+
+    kind: Literal["gan"] = "gan"
+    loss: LossName = Field("relativistic", description="What the two nets minimise.")
+    r1: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Weight of the critic's squared gradient at real rows; null: by the form of a row and the loss.",
+    )
+    r2: float | None = Field(
+        None, ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."
+    )
+    gradient_penalty: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Weight that holds the critic's gradient between rows near 1; null: 10 with the wasserstein loss.",
+    )
+    penalty_every: int = Field(1, ge=1, le=64, description="Steps between two times that penalties are taken.")
+    spectral_norm: bool = Field(False, description="Whether every layer of the critic is spectrally normalised.")
+    critic_steps: int = Field(1, ge=1, le=20, description="Steps of the critic for one of the generator.")
+    net: Literal["auto", NetName] = Field(
+        "auto", description="Kind of both nets; auto: residual convolutions for grids above 8x8, else linear layers."
+    )
+    norm: NormName = Field("row", description="What the generator normalises: each row, or by class over the batch.")
+    augmentation: tuple[ChangeName, ...] | None = Field(
+        None, description="How rows are changed before the critic sees them; null: by the form of a row."
+    )
+    latent: int = Field(32, ge=1, le=4096, description="Latent numbers.")
+    width: Width = None
+    critic_width: Width = None
+    depth: int = Field(1, ge=1, le=16, description="Residual blocks of either net, in each stage of a grid.")
+    embedding: Embedding = 64
+    critic_dropout: Dropout = None
+    resolution: Resolution = LARGEST_WORKING_SIDE
+    spread: Spread = None
+    optimiser: OptimiserConfig = Field(
+        OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
+        description="The step of the generator.",
+    )
+    techniques: Techniques = Field(
+        Techniques(), description="Switches of Improved Techniques for Training GANs, all off by default."
+    )
+    critic_optimiser: OptimiserConfig = Field(
+        OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
+        description="The step of the critic.",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_what_holds_no_critic(self) -> Self:
+        r1, r2, gradient = self.penalties()
+        if gradient and (r1 or r2):
+            raise ValueError("r1 and r2 pull the critic's gradient to 0, gradient_penalty to 1; set either to 0")
+        if self.loss == "wasserstein" and not (gradient or r1 or self.spectral_norm):
+            raise ValueError(
+                "the wasserstein loss has no bound without a hold on the critic; raise gradient_penalty, or set "
+                "spectral_norm to true"
+            )
+        if self.techniques.real_target < 1 and self.loss not in SMOOTHED:
+            names = " or ".join(SMOOTHED)
+            raise ValueError(f"techniques.real_target is of losses with a probability; set loss to {names}")
+        if self.penalty_every > 1 and not (r1 or r2 or gradient):
+            raise ValueError("penalty_every is of penalties, and none has a weight; raise r1, or leave it out")
+        return self
+
+    def penalties(self, form: Form = "vector") -> Penalties:
+        """The weights of the penalties for rows of a form, those that are null filled in."""
+        held = self.loss == "wasserstein"
+        gradient = self.gradient_penalty
+        if gradient is None:
+            gradient = 10.0 if held and not (self.r1 or self.r2 or self.spectral_norm) else 0.0
+        r1 = (0.0 if held or gradient else USUAL_PENALTY[form]) if self.r1 is None else self.r1
+        return Penalties(r1, r1 if self.r2 is None else self.r2, gradient)
+
+    def _net(self, spec: TensorSpec) -> NetName:
+        if self.net == "resnet" and spec.form == "vector":
+            raise ValueError("residual convolutions need rows that are grids; set net to mlp or auto")
+        if self.net != "auto":
+            return self.net
+        return "resnet" if spec.form == "grid" and max(spec.shape[1:]) > LARGEST_MLP_SIDE else "mlp"
+
+    def build(self, spec: TensorSpec, generator: torch.Generator) -> GenerativeAdversarialNet:
+        """A model for ``spec`` whose first weights follow from ``generator`` alone.
+
+        Raises:
+            ValueError: a grid of more than one span; an augmentation that does not fit the rows.
+        """
+        changes = usual_changes(spec) if self.augmentation is None else self.augmentation
+        refuse_unfit(spec, changes)
+        kind = self._net(spec)
+        width = self.width or USUAL_WIDTH[spec.form][kind]
+        size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
+        dropout = USUAL_DROPOUT[spec.form] if self.critic_dropout is None else self.critic_dropout
+        of_critic = size._replace(width=self.critic_width or width, dropout=dropout)
+        with first_weights(generator):
+            net = make_generator(spec, self.latent, size, kind, self.norm)
+            critic = make_critic(spec, of_critic, kind, spectral=self.spectral_norm, techniques=self.techniques)
+        made = ClassifyingNet if self.techniques.classify else GenerativeAdversarialNet
+        return made(spec, net, critic, self, changes)

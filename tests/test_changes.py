@@ -1,0 +1,91 @@
+"""Changes to what a critic sees keep to the kind of the data, are the same for a pair, and let gradients pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from _model_cases import SPECS, generator, some_rows
+
+from models._augmentation import BRIGHTNESS, CHANGES, CONTRAST, NOISE, ChangeName, draw_changes, usual_changes
+
+GRID, VECTOR = SPECS["grid"], SPECS["vector"]
+LABELS = torch.arange(600) % 3
+NAMES: list[ChangeName] = list(CHANGES)
+OF_GRIDS = [name for name in NAMES if CHANGES[name].form == "grid"]
+
+
+def rows_of(name: ChangeName, seed: int = 0) -> torch.Tensor:
+    return some_rows(SPECS[CHANGES[name].form], LABELS, seed).x
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_real_row_and_its_synthetic_one_are_changed_alike_and_other_rows_otherwise(name: ChangeName) -> None:
+    x = rows_of(name)
+    change = draw_changes(SPECS[CHANGES[name].form], [name], len(x), generator())
+    assert torch.equal(change(x), change(x))
+    assert not torch.equal(change(x), x)
+    again = draw_changes(SPECS[CHANGES[name].form], [name], len(x), generator(1))
+    assert not torch.equal(change(x), again(x))
+    same = x[:1].expand(x.shape)
+    assert len(change(same).flatten(1).unique(dim=0)) > 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_pass_through_a_change(name: ChangeName) -> None:
+    x = rows_of(name).requires_grad_()
+    change = draw_changes(SPECS[CHANGES[name].form], [name], len(x), generator())
+    change(x).sum().backward()
+    assert x.grad is not None
+    assert (x.grad.flatten(1).abs().sum(1) > 0).float().mean() > 0.9
+
+
+def test_a_constant_grid_stays_constant_but_for_what_is_covered() -> None:
+    x = torch.full((600, 1, 8, 8), 0.5)
+    for name in OF_GRIDS:
+        changed = draw_changes(GRID, [name], len(x), generator())(x).flatten(1)
+        if name == "cutout":
+            assert set(changed.unique().tolist()) == {0.0, 0.5}
+        else:
+            torch.testing.assert_close(changed, changed[:, :1].expand(changed.shape))
+
+
+def test_a_shift_moves_every_pixel_by_one_at_most_in_an_8x8_grid() -> None:
+    x = torch.zeros(600, 1, 8, 8)
+    x[:, 0, 3, 4] = 1
+    changed = draw_changes(GRID, ["shift"], len(x), generator())(x)
+    places = changed.flatten(1).argmax(1)
+    moved = {(int(p) // 8 - 3, int(p) % 8 - 4) for p in places}
+    assert moved == {(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)}
+    assert torch.equal(changed.sum((1, 2, 3)), torch.ones(600))
+
+
+def test_a_cutout_covers_a_quarter_at_most() -> None:
+    changed = draw_changes(GRID, ["cutout"], 600, generator())(torch.ones(600, 1, 8, 8))
+    covered = (changed == 0).flatten(1).sum(1)
+    assert covered.max() == 16
+    assert covered.min() >= 4
+
+
+def test_brightness_and_contrast_stay_within_their_bounds() -> None:
+    x = rows_of("brightness")
+    brighter = draw_changes(GRID, ["brightness"], len(x), generator())(x) - x
+    assert brighter.abs().max() <= BRIGHTNESS + 1e-6
+    stretched = draw_changes(GRID, ["contrast"], len(x), generator())(x)
+    torch.testing.assert_close(stretched.mean((1, 2, 3)), x.mean((1, 2, 3)), atol=1e-5, rtol=0)
+    factor = stretched.flatten(1).std(1) / x.flatten(1).std(1)
+    assert factor.min() >= 1 - CONTRAST - 1e-4
+    assert factor.max() <= 1 + CONTRAST + 1e-4
+
+
+def test_noise_is_on_numbers_and_never_on_categories() -> None:
+    x = rows_of("noise")
+    change = draw_changes(VECTOR, ["noise"], len(x), generator())(x) - x
+    torch.testing.assert_close(change[:, :2].std(), torch.tensor(NOISE), atol=0.01, rtol=0)
+    assert not change[:, 2:].any()
+
+
+def test_what_is_usual_fits_the_form() -> None:
+    for form, spec in SPECS.items():
+        assert usual_changes(spec)
+        assert {CHANGES[name].form for name in usual_changes(spec)} == {form}
+    assert draw_changes(VECTOR, [], 3, generator())(torch.ones(3, 5)).equal(torch.ones(3, 5))
