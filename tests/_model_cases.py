@@ -13,12 +13,14 @@ from pydantic import ValidationError
 import models
 from augment._plugins import find_plugins
 from augment.operators import OPERATORS, draw_function
+from augment.training._optimisation import AveragedWeights
 from models._contract import Batch, GenerativeModel, ModelConfig, Objective, Span, TensorSpec
 
 SPECS = {
     "vector": TensorSpec((5,), (Span("continuous", 2), Span("categorical", 3)), 3),
     "grid": TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 3),
 }
+AVERAGED = 0.98  # decay of the averaged weights in trainings of some hundred steps
 MODELS = find_plugins(models, ModelConfig)  # type: ignore[type-abstract]
 CASES = [(kind, form) for kind, config in sorted(MODELS.items()) for form in SPECS if form in config.accepts]
 # Every way of drawing that some settings of a model offer.
@@ -148,8 +150,12 @@ def take_step(
 
 
 def train(model: GenerativeModel, rows: Batch, steps: int, batch_size: int = 64) -> None:
-    """Train ``model`` on ``rows`` in place; the learning rate falls to zero over the last half."""
+    """Train ``model`` on ``rows`` in place; the learning rate falls to zero over the last half.
+
+    It ends with the average of its weights, as the trainer's do: players of a game circle about where they belong.
+    """
     model.train()
+    average = AveragedWeights(model, AVERAGED)
     noise = generator(1)
     taken = [(objective, optimiser_of(objective)) for objective in model.objectives()]
     with torch.random.fork_rng(devices=[]):
@@ -163,4 +169,6 @@ def train(model: GenerativeModel, rows: Batch, steps: int, batch_size: int = 64)
                 for group in optimiser.param_groups:
                     group["lr"] = objective.optimiser.learning_rate * min(1.0, 2 * (1 - step / steps))
                 take_step(objective, optimiser, Batch(rows.x[index], rows.y[index]), noise)
+            average.update(step)
+    model.load_state_dict(average.tensors)
     model.eval()

@@ -284,7 +284,6 @@ def test_rows_of_categories_alone_need_no_augmentation_and_are_refused_one() -> 
 
 def test_what_holds_the_critic_follows_from_the_loss_unless_it_is_said() -> None:
     assert GanConfig().penalties() == (1, 1, 0)
-    assert GanConfig().penalties("grid") == (0.3, 0.3, 0)
     assert GanConfig(r1=0.2).penalties() == (0.2, 0.2, 0)
     assert GanConfig(r1=0.2, r2=0).penalties() == (0.2, 0, 0)
     assert GanConfig(loss="wasserstein").penalties() == (0, 0, 10)
