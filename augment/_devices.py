@@ -109,7 +109,8 @@ def repeatable_convolutions() -> Iterator[None]:
 
     What it takes by default for the gradients of weights adds up in the order in which threads arrive.
     """
-    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True):
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32):
         yield
 
 

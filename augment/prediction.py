@@ -24,11 +24,14 @@ class Predicted(NamedTuple):
     confidence: np.ndarray
 
 
-def predict(model: ArtifactRef, rows: pa.RecordBatch, store: Store, device: str = "cpu") -> Predicted:
+def predict(model: ArtifactRef, rows: pa.RecordBatch | pa.Table, store: Store, device: str = "cpu") -> Predicted:
     """What a trained model takes ``rows`` for, which are in the columns and types of the data; no label is read.
 
+    Values between those that a column can hold are spread at random, as in training, by a generator that starts anew
+    for every 1,000 rows: the same rows in the same order are answered the same.
+
     Raises:
-        InputError: the model tells no classes apart, or a column is missing.
+        InputError: the model tells no classes apart, a column is missing, or a value is not one of its column.
         StoreError: the model is not in the store, or was altered.
     """
     net, codec = load_model(model, store, device)
@@ -36,26 +39,60 @@ def predict(model: ArtifactRef, rows: pa.RecordBatch, store: Store, device: str 
         raise InputError(
             f"the model artifact {model.key} tells no classes apart; train a gan with model.techniques.classify true."
         )
-    missing = [column.name for column in codec.columns if column.name not in rows.schema.names]
-    if missing:
-        raise InputError(f"the rows to predict have no column '{missing[0]}', which the model reads.")
-    parts = [probabilities(net, codec, part) for part in _parts(_unlabelled(rows, codec))]
+    parts = [_answered(net, codec, part) for part in _parts(_unlabelled(rows, codec))]
     found = np.concatenate(parts) if parts else np.empty((0, len(codec.table.classes)))
     names = [class_name(value) for value in codec.table.classes]
     best = found.argmax(axis=1)
     return Predicted([names[place] for place in best], found[np.arange(len(found)), best])
 
 
-def _unlabelled(rows: pa.RecordBatch, codec: Codec) -> pa.RecordBatch:
-    """The columns of the data in their types; those that are not there, the label among them, are null."""
-    schema = codec.table.arrow_schema
-    arrays = [
-        rows.column(field.name).cast(field.type)
-        if field.name in rows.schema.names and field.name != codec.table.label
-        else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+def _answered(net: ClassifiesRows, codec: Codec, part: pa.RecordBatch) -> np.ndarray:
+    """p(y|x) of some rows, ``(B, num_classes)``.
+
+    Raises:
+        InputError: the model cannot read one of them.
+    """
+    try:
+        found = probabilities(net, codec, part)
+    except (pa.ArrowException, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the rows to predict cannot be read as the model reads rows ({str(error).splitlines()[0]}); give them in "
+            "the columns, types and sizes of the data that it was trained on."
+        ) from None
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise InputError(f"row {row} of those to predict has a number that is not finite; leave it out or mend it.")
+    return found
+
+
+def _unlabelled(rows: pa.RecordBatch | pa.Table, codec: Codec) -> pa.RecordBatch:
+    """The columns of the data in their types; those that no model reads, the label among them, are null.
+
+    Raises:
+        InputError: a column is missing, or cannot be taken for one of its type.
+    """
+    whole = rows.combine_chunks() if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    read = {column.name for column in codec.columns}
+    schema, arrays = codec.table.arrow_schema, []
+    for field in schema:
+        if field.name not in read:
+            arrays.append(pa.nulls(whole.num_rows, field.type))
+            continue
+        if field.name not in whole.schema.names:
+            raise InputError(f"the rows to predict have no column '{field.name}', which the model reads.")
+        given = whole.column(field.name)
+        try:
+            arrays.append(given.combine_chunks().cast(field.type))
+        except pa.ArrowException:
+            raise InputError(
+                f"the column '{field.name}' of the rows to predict is {given.type}, which cannot be taken for "
+                f"{field.type} without loss; give it as it is in the data."
+            ) from None
+    return pa.RecordBatch.from_arrays([_one(array) for array in arrays], schema=schema)
+
+
+def _one(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
 
 
 def _parts(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -44,7 +44,7 @@ class Curve:
         """What was noted, by step."""
         if not self._path.exists():
             return []
-        noted = [json.loads(line) for line in self._path.read_text().splitlines()]
+        noted = [line for text in self._path.read_text().splitlines() if (line := _parsed(text)) is not None]
         return sorted({line["step"]: line for line in noted}.values(), key=lambda line: int(line["step"]))
 
     def __call__(
@@ -61,8 +61,17 @@ class Curve:
         self._judging += looked
         line = {"step": done, "minutes": round(seconds / 60, 2), **found, "looking_seconds": round(looked, 3)}
         with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write("\n" + json.dumps(line) + "\n")  # after what a killed process may have begun
         print(self._path.parent.name, line, file=sys.stderr)
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """The line, or nothing of one that a process was writing when it was killed."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return None
+    return found
 
 
 def train_for(

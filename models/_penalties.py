@@ -12,7 +12,10 @@ Critic = Callable[[Tensor, Tensor], Tensor]  # scores (B,) of rows (B, *shape) w
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # a gradient of a gradient is not compiled
 def squared_gradient(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
-    """The squared norm of the gradient of each row's score by that row, ``(B,)``; it can be differentiated again."""
+    """The squared norm of the gradient of all scores by each row, ``(B,)``; it can be differentiated again.
+
+    Where no score depends on another row, that is the gradient of a row's own score.
+    """
     with torch.autocast(x.device.type, enabled=False), torch.enable_grad():
         x = x.detach().float().requires_grad_()
         (gradient,) = torch.autograd.grad(critic(x, y).float().sum(), x, create_graph=True)

@@ -2,7 +2,8 @@
 
 Improved Techniques for Training GANs, arXiv:1606.03498, section 5. With the K other logits l(x) and the sum
 Z(x) = sum of exp l_k(x), p(real | x) = Z / (Z + 1): ln Z is the score of a critic, and p(y | x, real) a softmax over l.
-Rows without a label teach it what is real, so that few labels go further.
+Rows without a label teach it what is real, so that few labels go further. With the
+logistic losses this is the paper's; others say nothing of Z + 1.
 """
 
 from __future__ import annotations
@@ -17,16 +18,11 @@ def real_score(logits: Tensor) -> Tensor:
     return torch.logsumexp(logits, dim=1)
 
 
-def supervised(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+def supervised(logits: Tensor, y: Tensor) -> Tensor:
     """The mean cross-entropy over the rows that have a label (``y >= 0``), in nats; 0 where none has one.
 
     The softmax is over the K real classes: -ln p(y | x, the row is real).
     """
     known = y >= 0
-    losses = functional.cross_entropy(logits, y.clamp(min=0), reduction="none", label_smoothing=smoothing)
+    losses = functional.cross_entropy(logits, y.clamp(min=0), reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)
-
-
-def log_probabilities(logits: Tensor) -> Tensor:
-    """ln p of all K + 1 classes, ``(B, K + 1)``, the synthetic one last."""
-    return functional.log_softmax(torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1), dim=1)

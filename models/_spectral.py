@@ -37,8 +37,9 @@ class Spectral(nn.Module):
             self.right.copy_(normalize(matrix.T @ self.left, dim=0, eps=SMALLEST))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight over u' W v; u and v take no gradient."""
-        sigma = torch.dot(self.left.clone(), torch.mv(weight.flatten(1), self.right.clone()))
+        """The weight over u' W v; u and v take no gradient, and have length 1 as averages over steps too."""
+        left, right = (normalize(vector.clone(), dim=0, eps=SMALLEST) for vector in (self.left, self.right))
+        sigma = torch.dot(left, torch.mv(weight.flatten(1), right))
         return weight / sigma.clamp(min=SMALLEST)
 
 

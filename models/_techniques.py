@@ -26,11 +26,16 @@ class Techniques(BaseModel):
         0.0, ge=0, le=1000, allow_inf_nan=False, description="Weight that pulls both nets to the mean of their past."
     )
     real_target: float = Field(
-        1.0, gt=0.5, le=1, description="How sure the critic should be of real rows: one-sided label smoothing below 1."
+        1.0,
+        gt=0.5,
+        le=1,
+        allow_inf_nan=False,
+        description="How sure the critic should be of real rows: one-sided label smoothing below 1.",
     )
     classify: bool = Field(
         False,
-        description="The critic tells the classes and, as one more, synthetic rows: rows without a label teach it too.",
+        description="The critic tells the classes, and synthetic rows as one more, instead of reading labels; rows "
+        "without a label teach it too.",
     )
     label_weight: float = Field(
         1.0, gt=0, le=1000, allow_inf_nan=False, description="Weight of the labels where the critic tells classes."

@@ -98,7 +98,9 @@ class GenerativeAdversarialNet(GenerativeModel):
         """The critic's and, every ``critic_steps`` steps, the generator's."""
         settings = self.settings
         compares = self.techniques.minibatch_kernels > 0 or self.techniques.feature_matching
-        whole = settings.norm == "batch" or compares or len(self.histories) > 0
+        # labels are averaged over the rows that have one, singular vectors move with each pass
+        uneven = self.techniques.classify or settings.spectral_norm
+        whole = settings.norm == "batch" or compares or uneven or len(self.histories) > 0
         return [
             Objective(
                 "critic",
@@ -292,8 +294,17 @@ class GanConfig(ModelConfig):
                 "the wasserstein loss has no bound without a hold on the critic; raise gradient_penalty, or set "
                 "spectral_norm to true"
             )
+        names = " or ".join(SMOOTHED)
+        if self.techniques.classify and self.loss not in SMOOTHED:
+            raise ValueError(
+                f"techniques.classify needs a loss that says how probably a row is real; set loss to {names}"
+            )
+        if self.techniques.classify and self.techniques.minibatch_kernels:
+            raise ValueError(
+                "techniques.classify and techniques.minibatch_kernels exclude each other, since a row's class would "
+                "depend on its batch; leave either out"
+            )
         if self.techniques.real_target < 1 and self.loss not in SMOOTHED:
-            names = " or ".join(SMOOTHED)
             raise ValueError(f"techniques.real_target is of losses with a probability; set loss to {names}")
         if self.penalty_every > 1 and not (r1 or r2 or gradient):
             raise ValueError("penalty_every is of penalties, and none has a weight; raise r1, or leave it out")
@@ -319,10 +330,12 @@ class GanConfig(ModelConfig):
         """A model for ``spec`` whose first weights follow from ``generator`` alone.
 
         Raises:
-            ValueError: a grid of more than one span; an augmentation that does not fit the rows.
+            ValueError: a grid of more than one span; an augmentation that does not fit the rows; no classes to tell.
         """
         changes = usual_changes(spec) if self.augmentation is None else self.augmentation
         refuse_unfit(spec, changes)
+        if self.techniques.classify and spec.num_classes < 2:
+            raise ValueError("techniques.classify needs rows of two classes at least; leave it out")
         kind = self._net(spec)
         width = self.width or USUAL_WIDTH[spec.form][kind]
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)

@@ -244,3 +244,15 @@ def test_what_cannot_train_is_refused_in_a_sentence() -> None:
             AlphaGanConfig.model_validate(unheld)
     with pytest.raises(ValueError, match="a resnet needs rows that are grids"):
         AlphaGanConfig(net="resnet").build(SPECS["vector"], generator())
+
+
+def test_the_generator_reconstructs_the_codes_of_rows_and_never_those_of_the_prior() -> None:
+    model = _model().eval()
+    batch = _batch(model.spec)
+    reconstructions, others = (some_rows(model.spec, batch.y, seed=seed).x for seed in (4, 5))
+    both = (Decoded(reconstructions, reconstructions), Decoded(others, others))
+    model._both_kinds = lambda *_: both  # type: ignore[method-assign,assign]
+    (made,) = [objective for objective in model.objectives() if objective.name == "generator"]
+    expected = reconstruction_error(model.spec, both[0], batch.x)
+    assert not torch.allclose(expected, reconstruction_error(model.spec, both[1], batch.x))
+    torch.testing.assert_close(made.loss(batch, generator())["reconstruction"], expected)

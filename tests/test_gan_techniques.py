@@ -11,10 +11,13 @@ from _model_cases import SPECS, generator, optimiser_of, some_rows, take_step
 from torch import Tensor, nn
 
 from models._adversarial import LOSSES, feature_matching, smoothed
-from models._contract import Batch, ClassifiesRows
+from models._contract import Batch, ClassifiesRows, TensorSpec
+from models._generators import as_seen
 from models._history import History
 from models._minibatch import MinibatchFeatures
-from models._semi_supervised import log_probabilities, real_score, supervised
+from models._penalties import zero_centred
+from models._semi_supervised import real_score, supervised
+from models._spectral import iterate, normalised
 from models._virtual_norm import VirtualBatchNorm
 from models.gan import GanConfig
 
@@ -134,14 +137,12 @@ def test_a_row_does_not_hear_its_batch_mates() -> None:
 
 
 def test_class_logits_say_real_or_synthetic_by_their_sum() -> None:
-    """ln p(synthetic) = -softplus(lse), ln p(real) = lse - softplus(lse): D = Z / (Z + 1)."""
+    """D = Z / (Z + 1), which is a softmax over the K classes and one more whose logit is 0."""
     logits = noise(7, 4)
-    score, every = real_score(logits), log_probabilities(logits)
-    assert torch.allclose(every[:, -1], -nn.functional.softplus(score))
-    assert torch.allclose(torch.logsumexp(every[:, :-1], 1), score - nn.functional.softplus(score))
     z = logits.exp().sum(1)
-    assert torch.allclose(torch.sigmoid(score), z / (z + 1))
-    assert torch.allclose(every.exp().sum(1), torch.ones(7, dtype=torch.float64))
+    assert torch.allclose(torch.sigmoid(real_score(logits)), z / (z + 1))
+    every = nn.functional.softmax(torch.cat([logits, torch.zeros(7, 1, dtype=torch.float64)], 1), dim=1)
+    assert torch.allclose(torch.sigmoid(real_score(logits)), 1 - every[:, -1])
 
 
 def test_the_logistic_loss_of_that_score_is_the_papers_unsupervised_loss() -> None:
@@ -169,7 +170,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "historical_averaging": {"techniques": {"historical_averaging": 0.1}},
     "smoothing": {"techniques": {"real_target": 0.9}, "loss": "non_saturating"},
     "virtual": {"norm": "virtual"},
-    "classify": {"techniques": {"classify": True}},
+    "classify": {"techniques": {"classify": True}, "loss": "non_saturating"},
 }
 
 
@@ -195,8 +196,7 @@ def test_every_technique_trains_both_nets_and_draws_rows_of_their_own(name: str,
 
 
 def test_all_techniques_work_together() -> None:
-    every = {"feature_matching": True, "minibatch_kernels": 2, "historical_averaging": 0.1, "classify": True}
-    techniques = {**every, "real_target": 0.9}
+    techniques = {"feature_matching": True, "minibatch_kernels": 2, "historical_averaging": 0.1, "real_target": 0.9}
     model = GanConfig(width=8, norm="virtual", loss="minimax", techniques=techniques).build(SPECS["grid"], generator())
     batch = some_rows(SPECS["grid"], torch.tensor([0, 1, 2, -1]))
     for objective in model.objectives():
@@ -227,7 +227,7 @@ def test_rows_are_drawn_under_virtual_normalisation_without_their_batch_mates() 
 
 def test_the_critic_of_classes_learns_from_labels_and_names_new_rows() -> None:
     spec = SPECS["vector"]
-    model = GanConfig(width=16, techniques={"classify": True}).build(spec, generator()).train()
+    model = GanConfig(width=16, **SWITCHES["classify"]).build(spec, generator()).train()
     labels = torch.arange(96) % 3
     x = torch.nn.functional.one_hot(labels, 3).float()
     batch = Batch(
@@ -241,3 +241,101 @@ def test_the_critic_of_classes_learns_from_labels_and_names_new_rows() -> None:
     assert isinstance(model, ClassifiesRows)
     assert (model.class_logits(batch.x).argmax(1) == labels).float().mean() > 0.95
     assert not isinstance(GanConfig(width=8).build(spec, generator()), ClassifiesRows)
+
+
+def critic_of(form: str = "vector", **settings: Any) -> tuple[Any, Batch, Tensor, Tensor]:
+    """A model in evaluation mode whose generator's rows are known; a batch, and the rows of both as its critic sees."""
+    spec = SPECS[form]
+    model = GanConfig(**{"width": 8, "augmentation": (), "critic_dropout": 0.0, **settings}).build(spec, generator())
+    batch = some_rows(spec, torch.tensor([0, 1, 2, 1, 0, -1]))
+    made = some_rows(spec, batch.y, seed=9).x
+    model.eval().generator.forward = lambda *_: made + 0 * sum(p.sum() for p in model.generator.parameters())
+    return model, batch, as_seen(spec, batch.x), as_seen(spec, made)
+
+
+def terms_of(model: Any, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    critic, maker = (objective.loss(batch, generator(2)) for objective in model.objectives())
+    return critic, maker
+
+
+def test_rows_of_one_source_are_never_compared_with_those_of_the_other() -> None:
+    model, batch, real, made = critic_of(techniques={"minibatch_kernels": 3}, loss="non_saturating", r1=0, r2=0)
+    expected = model.adversarial.critic(model.critic(real, batch.y), model.critic(made, batch.y)).mean()
+    assert float(terms_of(model, batch)[0]["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_penalties_are_taken_where_their_names_say() -> None:
+    model, batch, real, made = critic_of(r1=0.5, r2=0.25)
+    critic, _ = terms_of(model, batch)
+    for name, weight, rows in (("r1", 0.5, real), ("r2", 0.25, made)):
+        expected = weight * zero_centred(model.critic, rows, batch.y).mean()
+        assert float(critic[name].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_a_generator_that_matches_features_minimises_their_distance_alone() -> None:
+    model, batch, real, made = critic_of(techniques={"feature_matching": True})
+    of_real, of_made = (model.critic.scored(x, batch.y).features.mean(0) for x in (real, made))
+    expected = (of_real - of_made).square().sum()
+    assert float(terms_of(model, batch)[1]["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+def test_labels_weigh_as_set_in_the_losses_of_both_nets() -> None:
+    model, batch, real, made = critic_of(
+        techniques={"classify": True, "label_weight": 3.0}, loss="non_saturating", r1=0, r2=0
+    )
+    critic, maker = terms_of(model, batch)
+    known = batch.y >= 0
+    for terms, rows in ((critic, real), (maker, made)):
+        logits = model.critic.class_logits(model.critic.net(rows))
+        expected = 3 * nn.functional.cross_entropy(logits[known], batch.y[known])
+        assert float(terms["labels"]) == pytest.approx(float(expected.detach()), rel=1e-5)
+    scores = model.critic(made, batch.y)
+    expected = model.adversarial.generator(scores).mean() + maker["labels"]
+    assert float(maker["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_classes_are_told_from_rows_as_the_critic_saw_them() -> None:
+    model, batch, _, _ = critic_of("grid", **SWITCHES["classify"])
+    seen = as_seen(model.spec, batch.x)
+    assert not torch.equal(seen, batch.x)
+    assert torch.equal(model.class_logits(batch.x), model.critic.class_logits(model.critic.net(seen)))
+
+
+def test_a_loss_whose_parts_do_not_add_up_is_not_split() -> None:
+    for settings in (SWITCHES["classify"], {"spectral_norm": True}, SWITCHES["minibatch"], {"norm": "batch"}):
+        model = GanConfig(width=8, **settings).build(SPECS["vector"], generator())
+        assert all(objective.batch_statistics for objective in model.objectives()), settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"techniques": {"classify": True}},
+            r"classify needs a loss that says how probably a row is real; set loss to",
+        ),
+        (
+            {"techniques": {"classify": True, "minibatch_kernels": 2}, "loss": "minimax"},
+            r"classify and techniques\.minibatch_kernels exclude each other",
+        ),
+    ],
+)
+def test_what_would_make_classes_meaningless_is_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        GanConfig(**settings)
+
+
+def test_one_class_cannot_be_told_apart() -> None:
+    spec = TensorSpec((4,), SPECS["vector"].spans[:1] * 2, 1)
+    with pytest.raises(ValueError, match="needs rows of two classes at least"):
+        GanConfig(**SWITCHES["classify"]).build(spec, generator())
+
+
+def test_averaged_singular_vectors_still_hold_the_largest_singular_value() -> None:
+    layer = normalised(nn.Linear(6, 5))
+    spectral = layer.parametrizations.weight[0]
+    iterate(layer, 50)
+    with torch.no_grad():
+        spectral.left.mul_(0.7)  # as the mean of vectors that turned a little
+        spectral.right.mul_(0.7)
+    assert float(torch.linalg.svdvals(layer.weight.detach())[0]) == pytest.approx(1, abs=1e-3)

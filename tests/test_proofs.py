@@ -1,4 +1,4 @@
-"""Long proofs that the models learn: they draw what they were asked for, and lose no part of a mixture."""
+"""Long proofs that the models learn: they draw what they were asked for, and at least so much of a mixture."""
 
 from __future__ import annotations
 

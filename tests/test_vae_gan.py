@@ -198,3 +198,21 @@ def test_a_critic_learns_without_a_gradient_to_those_who_made_its_rows() -> None
     made = x.clone().requires_grad_()
     terms = model.contest.critic_terms(x, [made], y, generator())
     assert torch.autograd.grad(terms["loss"], made, allow_unused=True) == (None,)
+
+
+def test_the_likelihood_is_of_reconstructions_and_never_of_rows_of_the_prior() -> None:
+    model = _model(augmentation=()).eval()
+    batch = _batch(model.spec)
+    reconstructions, others = (some_rows(model.spec, batch.y, seed=seed).x for seed in (4, 5))
+    both = (Decoded(reconstructions, reconstructions), Decoded(others, others))
+    model._both_kinds = lambda *_: both  # type: ignore[method-assign,assign]
+    terms = model.objectives()[1].loss(batch, generator())
+    features = model.contest.scored(batch.x, [reconstructions], batch.y, generator()).features
+    torch.testing.assert_close(terms["likelihood"], model.likelihood(features[0], features[1]))
+
+
+def test_the_penalty_at_synthetic_rows_has_a_weight_of_its_own() -> None:
+    usual, other, none = (_model(r1=0.5, **settings).contest for settings in ({}, {"r2": 0.25}, {"r2": 0}))
+    assert [contest.weights for contest in (usual, other, none)] == [
+        {"r1": 0.5, "r2": 0.5}, {"r1": 0.5, "r2": 0.25}, {"r1": 0.5, "r2": 0},
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from augment._devices import (
     cpu_threads,
     device_title,
     is_out_of_memory,
+    repeatable_convolutions,
     seed_torch,
     torch_randomness_kept,
 )
@@ -264,15 +266,29 @@ class TrainingRun:
 
         That is there to be looked at alone, so whatever fails leaves a line in the journal and the model as it is.
         """
-        try:
-            model.load_state_dict(loop.average.tensors)
-            with cpu_threads(self.choices.threads):
-                write_latents(folder, model.eval(), codec, rows.batch, rows.labels, self.seed)
-                write_classifier(folder, model, codec, store.path(self.real) / "validation.parquet", rows.labels)
-        except Exception as error:  # noqa: BLE001 - a model's own code runs here, and may raise anything
-            for name in (LATENTS_FILE, TRAVERSALS_FILE, CLASSIFIER_FILE):  # half of them cannot be shown
-                (folder / name).unlink(missing_ok=True)
-            journal.say(f"what the model holds is not shown: {type(error).__name__}: {error}")
+        model.load_state_dict(loop.average.tensors)
+        model.eval()
+        validation = store.path(self.real) / "validation.parquet"
+        looks: list[tuple[str, tuple[str, ...], Callable[[], None]]] = [
+            (
+                "the latents are",
+                (LATENTS_FILE, TRAVERSALS_FILE),
+                lambda: write_latents(folder, model, codec, rows.batch, rows.labels, self.seed),
+            ),
+            (
+                "how well the model classifies is",
+                (CLASSIFIER_FILE,),
+                lambda: write_classifier(folder, model, codec, validation, rows.labels),
+            ),
+        ]
+        for title, files, look in looks:
+            try:
+                with cpu_threads(self.choices.threads), repeatable_convolutions():
+                    look()
+            except Exception as error:  # noqa: BLE001 - a model's own code runs here, and may raise anything
+                for name in files:  # one without the other cannot be shown
+                    (folder / name).unlink(missing_ok=True)
+                journal.say(f"{title} not shown: {type(error).__name__}: {error}")
 
     def _loop(
         self, model: GenerativeModel, rows: Rows, folder: Path, journal: Journal, progress: Progress
