@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from models._contract import Batch, Form, TensorSpec
 from models._gaussian import Gaussian, normal_noise
-from models._generators import Decoded, Generator, NetName, make_generator
+from models._generators import Decoded, Generator, NetName, NetSetting, make_generator, suited_net
 from models._latents import Prior, arc
 from models._nets import GridEncoder, NetSize, VectorEncoder
 
-NetSetting = Annotated[
-    Literal["auto", NetName],
-    Field(description="Kind of all nets; auto: residual convolutions for grids above 8x8, else linear layers."),
-]
-LARGEST_MLP_SIDE = 8  # pixels; linear layers see so few in a tenth of the time that convolutions take, and as well
 USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
 USUAL_SPREAD: dict[Form, float] = {
     "vector": 1.0,
@@ -97,11 +89,8 @@ def suited(spec: TensorSpec, net: NetSetting, width: int | None) -> tuple[NetNam
     Raises:
         ValueError: convolutions are asked for rows that are vectors.
     """
-    if net == "resnet" and spec.form == "vector":
-        raise ValueError("a resnet needs rows that are grids; set net to mlp or auto")
-    if net == "auto":
-        net = "resnet" if spec.form == "grid" and max(spec.shape[1:]) > LARGEST_MLP_SIDE else "mlp"
-    return net, width or USUAL_WIDTH[net]
+    kind = suited_net(spec, net)
+    return kind, width or USUAL_WIDTH[kind]
 
 
 def make_autoencoder(spec: TensorSpec, latent: int, size: NetSize, net: NetName, spread: float | None) -> Autoencoder:

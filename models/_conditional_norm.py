@@ -7,6 +7,8 @@ its batch; afterwards with running means of them, so that it does not depend on 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,6 +16,8 @@ from torch.nn import functional
 from models._nets import FiLM
 
 MOMENTUM, EPSILON = 0.1, 1e-5
+
+Norm = Callable[[int, int], nn.Module]  # of channels and the length of the condition that it hears
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -48,12 +52,12 @@ class ConditionalBatchNorm(nn.Module):
         return out
 
 
-class BatchVectorBlock(nn.Module):
-    """A residual block of two linear layers, each after conditional batch normalisation."""
+class NormedVectorBlock(nn.Module):
+    """A residual block of two linear layers, each after a norm that hears the condition."""
 
-    def __init__(self, width: int, condition: int, dropout: float) -> None:
+    def __init__(self, width: int, condition: int, dropout: float, norm: Norm = ConditionalBatchNorm) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(ConditionalBatchNorm(width, condition) for _ in range(2))
+        self.norms = nn.ModuleList(norm(width, condition) for _ in range(2))
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
 
@@ -62,12 +66,12 @@ class BatchVectorBlock(nn.Module):
         return h + _through(self, h, condition)
 
 
-class BatchGridBlock(nn.Module):
-    """A residual block of two 3x3 convolutions, each after conditional batch normalisation."""
+class NormedGridBlock(nn.Module):
+    """A residual block of two 3x3 convolutions, each after a norm that hears the condition."""
 
-    def __init__(self, channels: int, condition: int, dropout: float) -> None:
+    def __init__(self, channels: int, condition: int, dropout: float, norm: Norm = ConditionalBatchNorm) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(ConditionalBatchNorm(channels, condition) for _ in range(2))
+        self.norms = nn.ModuleList(norm(channels, condition) for _ in range(2))
         self.layers = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
 
@@ -76,7 +80,7 @@ class BatchGridBlock(nn.Module):
         return h + _through(self, h, condition)
 
 
-def _through(block: BatchVectorBlock | BatchGridBlock, h: Tensor, condition: Tensor) -> Tensor:
+def _through(block: NormedVectorBlock | NormedGridBlock, h: Tensor, condition: Tensor) -> Tensor:
     inner = block.layers[0](functional.relu(block.norms[0](h, condition)))
     inner = functional.relu(block.norms[1](inner, condition))
     out: Tensor = block.layers[1](block.dropout(inner))

@@ -8,24 +8,30 @@ the Gumbel-max rule, whose gradient is that of a softmax (Gumbel-softmax, arXiv:
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models._conditional_norm import BatchGridBlock, BatchVectorBlock
+from models._conditional_norm import NormedGridBlock, NormedVectorBlock
 from models._continuous import as_continuous, as_rows, split_spans
 from models._contract import TensorSpec
 from models._gaussian import normal_noise
 from models._nets import Block, GridBlock, GridDecoder, NetSize, VectorBlock, VectorDecoder
-from models._virtual_norm import VirtualGridBlock, VirtualVectorBlock
+from models._virtual_norm import VirtualBatchNorm
 
 REACH = 1.25  # of values with levels: most pixels of a drawing have the outermost level, which must be easy to reach
 
 NormName = Literal["row", "batch", "virtual"]
 REFERENCE = 64  # rows of the batch that virtual batch normalisation refers to
 NetName = Literal["mlp", "resnet"]
+NetSetting = Annotated[
+    Literal["auto", NetName],
+    Field(description="Kind of all nets; auto: residual convolutions for grids above 8x8, else linear layers."),
+]
+LARGEST_MLP_SIDE = 8  # pixels; linear layers see so few in a tenth of the time that convolutions take, and as well
 
 
 class Decoded(NamedTuple):
@@ -96,6 +102,19 @@ def as_seen(spec: TensorSpec, rows: Tensor) -> Tensor:
     return rows + (as_continuous(spec, rows.detach(), None) - rows).detach()
 
 
+def suited_net(spec: TensorSpec, asked: NetSetting) -> NetName:
+    """The kind of net for rows of ``spec``, where it is not said.
+
+    Raises:
+        ValueError: convolutions are asked for rows that are vectors.
+    """
+    if asked == "resnet" and spec.form == "vector":
+        raise ValueError("a resnet needs rows that are grids; set net to mlp or auto")
+    if asked != "auto":
+        return asked
+    return "resnet" if spec.form == "grid" and max(spec.shape[1:]) > LARGEST_MLP_SIDE else "mlp"
+
+
 def make_generator(spec: TensorSpec, latent: int, size: NetSize, net: NetName, norm: NormName) -> Generator:
     """A generator of rows of ``spec``: ``row`` normalises within a row, ``batch`` and ``virtual`` by class and batch.
 
@@ -104,10 +123,11 @@ def make_generator(spec: TensorSpec, latent: int, size: NetSize, net: NetName, n
     """
     reference = REFERENCE if norm == "virtual" else 0
     decoder = GridDecoder if net == "resnet" else VectorDecoder
+    virtual = partial(VirtualBatchNorm, reference=reference)
     blocks: dict[NormName, tuple[Block, Block]] = {
         "row": (GridBlock, VectorBlock),
-        "batch": (BatchGridBlock, BatchVectorBlock),
-        "virtual": (partial(VirtualGridBlock, reference=reference), partial(VirtualVectorBlock, reference=reference)),
+        "batch": (NormedGridBlock, NormedVectorBlock),
+        "virtual": (partial(NormedGridBlock, norm=virtual), partial(NormedVectorBlock, norm=virtual)),
     }
     block = blocks[norm][0 if net == "resnet" else 1]
     return Generator(spec, decoder(spec, latent, size, spec.size, block), latent, reference)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models._nets import FiLM
 
@@ -40,38 +39,3 @@ class VirtualBatchNorm(nn.Module):
         common = own[: self.reference].mean(0, keepdim=True)
         together = torch.lerp(common, own[self.reference :], 1 / (self.reference + 1))
         return torch.cat([common.expand(self.reference, -1), together])
-
-
-class VirtualVectorBlock(nn.Module):
-    """A residual block of two linear layers, each after virtual batch normalisation."""
-
-    def __init__(self, width: int, condition: int, dropout: float, reference: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(VirtualBatchNorm(width, condition, reference) for _ in range(2))
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """Hidden units ``(reference + B, width)``."""
-        return h + _through(self, h, condition)
-
-
-class VirtualGridBlock(nn.Module):
-    """A residual block of two 3x3 convolutions, each after virtual batch normalisation."""
-
-    def __init__(self, channels: int, condition: int, dropout: float, reference: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(VirtualBatchNorm(channels, condition, reference) for _ in range(2))
-        self.layers = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """Feature maps ``(reference + B, channels, height, width)``."""
-        return h + _through(self, h, condition)
-
-
-def _through(block: VirtualVectorBlock | VirtualGridBlock, h: Tensor, condition: Tensor) -> Tensor:
-    inner = block.layers[0](functional.relu(block.norms[0](h, condition)))
-    inner = functional.relu(block.norms[1](inner, condition))
-    out: Tensor = block.layers[1](block.dropout(inner))
-    return out

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._adversarial import LOSSES, AdversarialLoss, LossName
-from models._autoencoder import USUAL_WIDTH, Autoencoder, NetSetting, make_autoencoder, suited
+from models._autoencoder import USUAL_WIDTH, Autoencoder, make_autoencoder, suited
 from models._contest import R1, R2, UNHELD, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
 from models._continuous import split_spans
 from models._contract import (
@@ -32,7 +32,7 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._critics import make_critic
-from models._generators import Decoded
+from models._generators import Decoded, NetSetting
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched

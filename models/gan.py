@@ -26,7 +26,7 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._critics import Critic, Scored, make_critic, paired
-from models._generators import Generator, NetName, NormName, as_seen, make_generator
+from models._generators import Generator, NetName, NetSetting, NormName, as_seen, make_generator, suited_net
 from models._history import History
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import one_centred, zero_centred
@@ -37,7 +37,6 @@ from models._spectral import iterate
 from models._techniques import Techniques
 from models._watching import Watch, relative_variety
 
-LARGEST_MLP_SIDE = 8  # linear layers see 64 pixels in a tenth of the time that convolutions take, and draw as well
 USUAL_DROPOUT: dict[Form, float] = {"vector": 0.5, "grid": 0.0}  # a table of a hundred rows is soon known by heart
 SMOOTHED = ("minimax", "non_saturating")  # losses whose critic says how probably a row is real
 USUAL_WIDTH: dict[Form, dict[NetName, int]] = {"vector": {"mlp": 128}, "grid": {"mlp": 256, "resnet": 24}}
@@ -257,9 +256,7 @@ class GanConfig(ModelConfig):
     penalty_every: int = Field(1, ge=1, le=64, description="Steps between two times that penalties are taken.")
     spectral_norm: bool = Field(False, description="Whether every layer of the critic is spectrally normalised.")
     critic_steps: int = Field(1, ge=1, le=20, description="Steps of the critic for one of the generator.")
-    net: Literal["auto", NetName] = Field(
-        "auto", description="Kind of both nets; auto: residual convolutions for grids above 8x8, else linear layers."
-    )
+    net: NetSetting = "auto"
     norm: NormName = Field("row", description="What the generator normalises: each row, or by class over the batch.")
     augmentation: tuple[ChangeName, ...] | None = Field(
         None, description="How rows are changed before the critic sees them; null: by the form of a row."
@@ -319,13 +316,6 @@ class GanConfig(ModelConfig):
         r1 = (0.0 if held or gradient else USUAL_PENALTY) if self.r1 is None else self.r1
         return Penalties(r1, r1 if self.r2 is None else self.r2, gradient)
 
-    def _net(self, spec: TensorSpec) -> NetName:
-        if self.net == "resnet" and spec.form == "vector":
-            raise ValueError("residual convolutions need rows that are grids; set net to mlp or auto")
-        if self.net != "auto":
-            return self.net
-        return "resnet" if spec.form == "grid" and max(spec.shape[1:]) > LARGEST_MLP_SIDE else "mlp"
-
     def build(self, spec: TensorSpec, generator: torch.Generator) -> GenerativeAdversarialNet:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.
 
@@ -336,7 +326,7 @@ class GanConfig(ModelConfig):
         refuse_unfit(spec, changes)
         if self.techniques.classify and spec.num_classes < 2:
             raise ValueError("techniques.classify needs rows of two classes at least; leave it out")
-        kind = self._net(spec)
+        kind = suited_net(spec, self.net)
         width = self.width or USUAL_WIDTH[spec.form][kind]
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
         dropout = USUAL_DROPOUT[spec.form] if self.critic_dropout is None else self.critic_dropout

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from models._adversarial import LOSSES, LossName
-from models._autoencoder import Autoencoder, NetSetting, make_autoencoder, suited
+from models._autoencoder import Autoencoder, make_autoencoder, suited
 from models._contest import R1, R2, UNHELD, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
 from models._contract import (
     Batch,
@@ -28,7 +28,7 @@ from models._contract import (
 )
 from models._critics import make_critic
 from models._gaussian import kl_divergence
-from models._generators import Decoded
+from models._generators import Decoded, NetSetting
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched
