@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,13 +37,20 @@ class ClassifierRecord(BaseModel):
     recall: dict[str, float]
 
 
+class Told(NamedTuple):
+    """Probabilities ``(B, num_classes)`` of the classes of rows, and ``y`` ``(B,)``, -1 where a row has no label."""
+
+    probabilities: np.ndarray
+    y: np.ndarray
+
+
 @torch.no_grad()
-def probabilities(model: ClassifiesRows, codec: Codec, batch: pa.RecordBatch) -> np.ndarray:
-    """p(y|x) of the rows of a batch, ``(B, num_classes)``."""
+def probabilities(model: ClassifiesRows, codec: Codec, batch: pa.RecordBatch) -> Told:
+    """p(y|x) of the rows of a batch beside the classes that they carry."""
     assert isinstance(model, GenerativeModel)
-    x = codec.tensor(codec.encode(batch, numpy_generator(0, "classifier")).x)
-    probabilities: np.ndarray = model.class_logits(x.to(next(model.parameters()).device)).softmax(1).cpu().numpy()
-    return probabilities
+    encoded = codec.encode(batch, numpy_generator(0, "classifier"))
+    x = codec.tensor(encoded.x).to(next(model.parameters()).device)
+    return Told(model.class_logits(x).softmax(1).cpu().numpy(), encoded.y)
 
 
 def write_classifier(folder: Path, model: GenerativeModel, codec: Codec, validation: Path, labels: np.ndarray) -> None:
@@ -56,12 +64,14 @@ def write_classifier(folder: Path, model: GenerativeModel, codec: Codec, validat
     taken: list[np.ndarray] = []
     columns = codec.table.arrow_schema.names
     for batch in pq.ParquetFile(validation).iter_batches(ROWS_AT_ONCE, columns=columns):
-        truth.append(codec.encode(batch, numpy_generator(0, "classifier")).y)
-        taken.append(probabilities(model, codec, batch).argmax(axis=1))
-    if not truth or not (np.concatenate(truth) >= 0).any():
+        told = probabilities(model, codec, batch)
+        known = told.y >= 0
+        truth.append(told.y[known])
+        taken.append(told.probabilities.argmax(axis=1)[known])
+    if not sum(map(len, truth)):
         return
-    known = np.concatenate(truth) >= 0
-    right, y = (np.concatenate(taken) == np.concatenate(truth))[known], np.concatenate(truth)[known]
+    y = np.concatenate(truth)
+    right = np.concatenate(taken) == y
     recall = {class_name(codec.table.classes[c]): round(float(right[y == c].mean()), 4) for c in np.unique(y)}
     record = ClassifierRecord(
         labelled=int((labels >= 0).sum()),

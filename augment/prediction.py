@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +38,11 @@ def predict(model: ArtifactRef, rows: pa.RecordBatch | pa.Table, store: Store, d
         raise InputError(
             f"the model artifact {model.key} tells no classes apart; train a gan with model.techniques.classify true."
         )
-    parts = [_answered(net, codec, part) for part in _parts(_unlabelled(rows, codec))]
-    found = np.concatenate(parts) if parts else np.empty((0, len(codec.table.classes)))
+    parts = [_answered(net, codec, part) for part in _unlabelled(rows, codec).to_batches(max_chunksize=ROWS_AT_ONCE)]
+    found = np.concatenate([np.empty((0, len(codec.table.classes))), *parts])
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise InputError(f"row {row} of those to predict has a number that is not finite; leave it out or mend it.")
     names = [class_name(value) for value in codec.table.classes]
     best = found.argmax(axis=1)
     return Predicted([names[place] for place in best], found[np.arange(len(found)), best])
@@ -53,25 +55,21 @@ def _answered(net: ClassifiesRows, codec: Codec, part: pa.RecordBatch) -> np.nda
         InputError: the model cannot read one of them.
     """
     try:
-        found = probabilities(net, codec, part)
+        return probabilities(net, codec, part).probabilities
     except (pa.ArrowException, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"the rows to predict cannot be read as the model reads rows ({str(error).splitlines()[0]}); give them in "
             "the columns, types and sizes of the data that it was trained on."
         ) from None
-    if not np.isfinite(found).all():
-        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
-        raise InputError(f"row {row} of those to predict has a number that is not finite; leave it out or mend it.")
-    return found
 
 
-def _unlabelled(rows: pa.RecordBatch | pa.Table, codec: Codec) -> pa.RecordBatch:
+def _unlabelled(rows: pa.RecordBatch | pa.Table, codec: Codec) -> pa.Table:
     """The columns of the data in their types; those that no model reads, the label among them, are null.
 
     Raises:
         InputError: a column is missing, or cannot be taken for one of its type.
     """
-    whole = rows.combine_chunks() if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    whole = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
     read = {column.name for column in codec.columns}
     schema, arrays = codec.table.arrow_schema, []
     for field in schema:
@@ -82,19 +80,10 @@ def _unlabelled(rows: pa.RecordBatch | pa.Table, codec: Codec) -> pa.RecordBatch
             raise InputError(f"the rows to predict have no column '{field.name}', which the model reads.")
         given = whole.column(field.name)
         try:
-            arrays.append(given.combine_chunks().cast(field.type))
+            arrays.append(given.cast(field.type))
         except pa.ArrowException:
             raise InputError(
                 f"the column '{field.name}' of the rows to predict is {given.type}, which cannot be taken for "
                 f"{field.type} without loss; give it as it is in the data."
             ) from None
-    return pa.RecordBatch.from_arrays([_one(array) for array in arrays], schema=schema)
-
-
-def _one(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-
-
-def _parts(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    for first in range(0, rows.num_rows, ROWS_AT_ONCE):
-        yield rows.slice(first, ROWS_AT_ONCE)
+    return pa.Table.from_arrays(arrays, schema=schema).combine_chunks()
