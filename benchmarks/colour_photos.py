@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from _machine import machine, versions
 from _picture_grid import write_picture_grid
 from _timed_training import train_for
@@ -39,6 +38,7 @@ from augment._devices import choose_device, choose_precision, device_title
 from augment._seeding import derive_seed, numpy_generator
 from augment.config import MODELS
 from augment.progress import Progress
+from augment.runfile import load_run_config
 from augment.store import hash_json
 from augment.training import build_model, model_code
 from augment.training._batches import Rows, Sampler
@@ -190,17 +190,10 @@ def _over(value: float | None, floor: float | None) -> float | None:
 
 def config_of(kind: str, changes: list[str]) -> ModelConfig:
     """The default settings of a kind with ``kind.setting=value`` of ``changes``; a setting may be one of a group."""
-    given: dict[str, Any] = {"kind": kind}
-    for change in changes:
-        name, _, value = change.partition("=")
-        owner, *groups, setting = name.split(".")
-        if owner == kind:
-            place = given
-            for group in groups:
-                place = place.setdefault(group, {})
-            place[setting] = yaml.safe_load(value)
-    found: ModelConfig = MODELS[kind].model_validate(given)
-    return found
+    own = [f"model.{change.removeprefix(f'{kind}.')}" for change in changes if change.startswith(f"{kind}.")]
+    config = load_run_config(None, [f"model.kind={kind}", *own]).model
+    assert isinstance(config, ModelConfig)
+    return config
 
 
 def main() -> int:
