@@ -23,6 +23,13 @@ What `benchmarks/likelihood.py` reached in the minutes given, without labels: th
 with its standard error (less is better), beside a published figure to compare. A short training is no claim, and no
 reproduction of them.
 """
+PHOTO_FIGURES = {
+    "coverage": "coverage",
+    "frechet": "Fréchet",
+    "label_agreement": "label agreement",
+    "classifier_score": "classifier score",
+    "accuracy": "accuracy",
+}
 PHOTOS = """\
 ## Colour photos on a GPU
 
@@ -87,20 +94,22 @@ def photos(document: Mapping[str, Any]) -> str:
     there = [row for row in rows if "absent" not in row]
     if not there:
         return ""
-    figures = ("coverage", "frechet", "label_agreement", "accuracy")
+    titles = {name: title for name, title in PHOTO_FIGURES.items() if any(name in row for row in there)}
     lines = [
         [
             f"`{row['case']}`",
             f"{row['minutes']:.1f} min, {row['steps']:,} steps",
-            *(f"{row[name]['value']:.2f} [{row[name]['floor']:.2f}]" for name in figures),
+            *(f"{row[name]['value']:.2f} [{row[name]['floor']:.2f}]" if name in row else "" for name in titles),
             f"{row['drawn_rows_per_second']:,.0f}",
         ]
         for row in there
     ]
     lines += [
-        [f"`{row['case']}`", _ended(row), "", "", "", "", ""] for row in rows if "curve" in row and row not in there
+        [f"`{row['case']}`", _ended(row), *[""] * (len(titles) + 1)]
+        for row in rows
+        if "curve" in row and row not in there
     ]
-    headings = ["kind", "trained for", "coverage", "Fréchet", "label agreement", "accuracy", "rows drawn a second"]
+    headings = ["kind", "trained for", *titles.values(), "rows drawn a second"]
     said = PHOTOS.format(train=there[0]["train_rows"], device=there[0]["device"], note=document.get("note", ""))
     return said.rstrip() + "\n\n" + table(headings, lines)
 

@@ -54,7 +54,7 @@ JUDGE = Design(width=1.5, depth=3, dropout=0.1, steps=1_500, batch_size=128)
 QUICK = Design(width=0.5, depth=1, dropout=0.1, steps=30)
 SEED = 0
 LOOKED_AT, DRAWN, AT_ONCE = 100, 1_000, 500  # rows of a class along the way and at the end; rows at once
-FIGURES = ("coverage", "density", "frechet", "label_agreement", "accuracy", "novelty")
+FIGURES = ("coverage", "density", "frechet", "label_agreement", "classifier_score", "accuracy", "novelty")
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 UNFINISHED = Path(__file__).parents[1] / "build"
 

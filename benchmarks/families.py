@@ -50,7 +50,7 @@ from augment.worth.fidelity import Fidelity, RealSide, learn_real, measure_fidel
 from models._contract import Batch, GenerativeModel
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-FIGURES = ("coverage", "density", "frechet", "label_agreement", "accuracy", "novelty")
+FIGURES = ("coverage", "density", "frechet", "label_agreement", "classifier_score", "accuracy", "novelty")
 COSTS = ("training_rows_per_second", "samples_per_second", "model_samples_per_second", "steps", "cpu_minutes")
 CODE = ("augment.training", "augment.generation", "augment.operators", "augment.codec", "augment.worth")
 FASHION = "fashion-mnist"
@@ -232,9 +232,12 @@ def summarised(cells: list[Cell]) -> Cell:
     if not done:
         return {**row, "absent": one["absent"], "ratio": None}
     for name in FIGURES:
-        floor = mean_and_error(cell[name]["floor"] for cell in done)
+        known = [cell[name] for cell in done if name in cell]  # cells of older code may lack a figure
+        if not known:
+            continue
+        floor = mean_and_error(figure["floor"] for figure in known)
         row[name] = {
-            **mean_and_error(cell[name]["value"] for cell in done),
+            **mean_and_error(figure["value"] for figure in known),
             "floor": floor["mean"],
             "floor_se": floor["se"],
         }

@@ -45,9 +45,14 @@ FIGURES = {  # name in the results: heading and decimals
     "density": ("density", 2),
     "frechet": ("Fréchet", 2),
     "label_agreement": ("label agreement", 3),
+    "classifier_score": ("classifier score", 2),
     "accuracy": ("accuracy trained on them", 3),
     "novelty": ("novelty", 2),
 }
+NO_FIGURE = {"mean": None, "se": None, "floor": None, "floor_se": None}  # of a row that older code measured
+SCORE = """
+- **classifier score**: the Inception score with our own classifier (arXiv:1606.03498, section 4), from 1 to the number
+  of classes; no published score compares. It sees neither labels nor copies, nor how alike the rows of a class are."""
 COSTS = {"samples_per_second": "drawn / s", "training_rows_per_second": "trained / s"}
 INTRODUCTION = """\
 <!-- Written by `python benchmarks/model_page.py` from the models and benchmarks/results. Do not edit. -->
@@ -71,7 +76,7 @@ not seen them. Classes count the same. Small differences to the floor say nothin
   real rows (arXiv:2002.09797). Rows that all look alike have much density and little coverage.
 - **Fréchet**: squared Fréchet distance in the same features; less is better, and no other paper's figure compares.
 - **label agreement**: share of rows to which another classifier of real rows gives their label; of real rows, held-out
-  ones.
+  ones.{score}
 - **accuracy trained on them**: balanced accuracy on held-out rows of a classifier that was trained on the synthetic
   rows alone (arXiv:1905.10887); of real rows, on all training rows.
 - **novelty**: chance that a row lies farther from its nearest training row than a held-out row does: 0 for copies, 0.5
@@ -89,7 +94,7 @@ def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -
         "## Quality and cost at equal CPU minutes\n",
         measured_on(families),
         comparison(families["rows"]),
-        READING,
+        READING.format(score=SCORE if "classifier_score" in shown_figures(families["rows"]) else ""),
         scarce_classes(measured["scarce_images"]["rows"]),
         bounds(measured["likelihood"]["rows"]),
         photos(measured["colour_photos"]),
@@ -154,20 +159,29 @@ def measured_on(families: Mapping[str, Any]) -> str:
     )
 
 
+def shown_figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, int]]:
+    """The headings and decimals of the figures that some row has."""
+    names = {name for row in rows if "absent" not in row for name in row}
+    return {name: style for name, style in FIGURES.items() if name in names}
+
+
 def comparison(rows: Iterable[Mapping[str, Any]]) -> str:
     """The one table to choose a model by: per data set the real rows, then every model that was measured."""
     there = [row for row in rows if "absent" not in row]
+    shown = shown_figures(there)
     lines = []
     for data, title in DATA.items():
         own = [row for row in there if row["data"] == data]
         if own:
-            floors = [decimals(own[0][name]["floor"], own[0][name]["floor_se"], n) for name, (_, n) in FIGURES.items()]
+            floor = {name: own[0].get(name, NO_FIGURE) for name in shown}
+            floors = [decimals(floor[name]["floor"], floor[name]["floor_se"], n) for name, (_, n) in shown.items()]
             lines.append([f"**{title}**", "*real rows*", *floors, *["" for _ in COSTS], ""])
         for row in own:
-            values = [decimals(row[name]["mean"], row[name]["se"], n) for name, (_, n) in FIGURES.items()]
+            found = {name: row.get(name, NO_FIGURE) for name in shown}
+            values = [decimals(found[name]["mean"], found[name]["se"], n) for name, (_, n) in shown.items()]
             costs = [rounded(row[name]["mean"]) for name in COSTS]
             lines.append(["", f"`{row['kind']}`", *values, *costs, f"{row['parameters']:,}"])
-    headings = ["data", "rows", *(heading for heading, _ in FIGURES.values()), *COSTS.values(), "parameters"]
+    headings = ["data", "rows", *(heading for heading, _ in shown.values()), *COSTS.values(), "parameters"]
     return table(headings, lines) if lines else ""
 
 

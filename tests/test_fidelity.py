@@ -26,7 +26,7 @@ from models._contract import Batch, Span, TensorSpec
 TABLE = TensorSpec((4,), (Span("continuous", 4),), 3)
 QUICK = Design(width=0.25, depth=1, dropout=0.1, steps=80)
 OTHER = Design(width=0.2, depth=2, dropout=0.0, steps=60)
-TOP_LEVEL = ("density", "coverage", "frechet", "label_agreement", "accuracy", "novelty")
+TOP_LEVEL = ("density", "coverage", "frechet", "label_agreement", "classifier_score", "accuracy", "novelty")
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -350,7 +350,7 @@ def test_data_of_one_class_have_no_figures_about_labels() -> None:
     spec = TensorSpec((4,), TABLE.spans, 1)
     train, held_out, synthetic = (Batch(noise(60, 4, seed=s), torch.zeros(60, dtype=torch.int64)) for s in (1, 2, 3))
     found = measure_fidelity(learn_real(spec, train, held_out, 0, QUICK, OTHER), synthetic)
-    assert found.label_agreement == found.accuracy == Figure(None, None)
+    assert found.label_agreement == found.accuracy == found.classifier_score == Figure(None, None)
     assert value_of(found.coverage) == pytest.approx(floor_of(found.coverage), abs=0.1)
     far = measure_fidelity(learn_real(spec, train, held_out, 0, QUICK, OTHER), Batch(synthetic.x + 4, synthetic.y))
     assert value_of(far.coverage) < 0.3

@@ -208,6 +208,23 @@ def test_a_model_that_breaks_or_refuses_costs_no_other_cell_and_is_tried_again(t
     assert [cell.get("value") for cell in cells.cells] == [1, None]
 
 
+def test_a_figure_that_older_code_did_not_measure_is_left_out_of_the_page_until_some_row_has_it() -> None:
+    row = MEASURED["rows"][0]
+    older = {name: value for name, value in row.items() if name != "classifier_score"}
+    assert "classifier score" not in model_page.comparison([older])
+    both = model_page.comparison([row, {**older, "kind": "gan"}])
+    assert "| label agreement | classifier score | accuracy trained on them |" in both
+    assert "| 0.732 ± 0.012 |  | 0.732 ± 0.012 |" in both
+    known, unknown = {"value": 0.5, "floor": 0.75}, {name: {"value": 1.0, "floor": 1.0} for name in families.FIGURES}
+    costs = dict.fromkeys(families.COSTS, 1.0)
+    kept = ("minutes", "operator", "evaluations_per_sample", "parameters", "training_rows", "held_out_rows")
+    cell = {"data": "wine", "kind": "vae", **unknown, **costs, **dict.fromkeys(kept, 1), "classifier_score": known}
+    old_cell = {name: value for name, value in cell.items() if name != "classifier_score"}
+    assert "classifier_score" not in families.summarised([old_cell])
+    summary = families.summarised([old_cell, cell])
+    assert (summary["classifier_score"]["mean"], summary["classifier_score"]["floor"]) == (0.5, 0.75)
+
+
 def test_means_have_a_standard_error_from_two_values_on() -> None:
     assert _cells.mean_and_error([1.0, None, 3.0]) == {"mean": 2.0, "se": 1.0}
     assert _cells.mean_and_error([1.0]) == {"mean": 1.0, "se": None}
@@ -270,4 +287,9 @@ def test_photos_stand_beside_their_floors_and_a_training_that_was_ended_says_so(
     assert "| `vae` | 2.0 min, 1,200 steps | 0.50 [0.75] |" in said
     assert "| `gan` | ended early: Fréchet 3.12 after 1.5 min" in said
     assert "flow" not in said
+    assert "classifier score" not in said
+    scored = photos({"rows": [whole | {"classifier_score": {"value": 6.5, "floor": 8.25}}, {**whole, "case": "old"}]})
+    assert "| label agreement | classifier score | accuracy |" in scored
+    assert "| 0.50 [0.75] | 6.50 [8.25] | 0.50 [0.75] |" in scored
+    assert "| 0.50 [0.75] |  | 0.50 [0.75] |" in scored
     assert photos({"rows": [ended]}) == ""

@@ -16,7 +16,7 @@ from augment.checks._class_numbers import FEATURE
 from augment.checks._contract import Evidence, Flags, Shard, sound_rows
 from augment.checks._discrepancies import Floats
 from augment.checks._real import BATCH_ROWS, RealRows
-from augment.worth.fidelity import most_of_a_class
+from augment.worth._chosen_rows import most_of_a_class
 from models._contract import Batch
 
 if TYPE_CHECKING:

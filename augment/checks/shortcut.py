@@ -16,8 +16,9 @@ from augment.checks._contract import Check, Evidence, Figures, Finding, Learned,
 from augment.checks._encoded import DrawnRows, as_matrix, drawn_of, nets_of
 from augment.checks._real import SEEN, Part, RealRows
 from augment.schema import class_titles
+from augment.worth._chosen_rows import ALL_ROWS
 from augment.worth._detector import Floats, Seen, detect, side_weights
-from augment.worth.fidelity import ALL_ROWS, RealSide
+from augment.worth.fidelity import RealSide
 
 GATE = "shortcut"
 MOST = 500  # rows of a class on either side

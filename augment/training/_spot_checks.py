@@ -28,10 +28,10 @@ from augment.checks._nearness import Stratum, nearness
 from augment.codec import Codec
 from augment.operators import OPERATORS, draw_function
 from augment.training._batches import Rows
+from augment.worth._chosen_rows import places_by_class
 from augment.worth._classical import mild_variants
 from augment.worth._neighbours import NEIGHBOURS, density_and_coverage, nearest_of_parts
 from augment.worth.encoders import held_out_rows
-from augment.worth.fidelity import places_by_class
 from models._contract import GenerativeModel, TensorSpec
 
 MOMENTS = 25  # of a training at most

@@ -27,8 +27,9 @@ from augment.encoding import encode, encode_key
 from augment.progress import Progress, silent
 from augment.schema import class_indices
 from augment.store import ArtifactRef, Store, code_version, hash_json
+from augment.worth._chosen_rows import places_by_class
 from augment.worth._classifier import Classifier, Design
-from augment.worth.fidelity import Fold, RealSide, learn_from, places_by_class
+from augment.worth.fidelity import Fold, RealSide, learn_from
 from models._contract import Batch, TensorSpec
 
 STAGE = "encoders"

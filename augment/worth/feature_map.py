@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from augment._devices import cpu_threads
-from augment.worth.fidelity import RealSide, rows_by_class
+from augment.worth._chosen_rows import rows_by_class
+from augment.worth.fidelity import RealSide
 from models._contract import Batch
 
 POINTS = 600  # of all classes and sides together

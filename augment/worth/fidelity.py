@@ -1,9 +1,9 @@
 """How like real rows synthetic ones are, how much of the real variety they hold, and whether they are what they say.
 
 Every figure stands beside a *floor*: what real training rows score in the place of the synthetic ones, against the same
-held-out real rows (for label_agreement, what the held-out rows themselves score; for novelty, 1/2). No figure means
-much without it, since all of them depend on the net, the data and the number of rows. The rows are encoded as a model
-sees them. Classes count the same, however many rows each has.
+held-out real rows (for label_agreement and classifier_score, what the held-out rows themselves score; for novelty,
+1/2). No figure means much without it, since all of them depend on the net, the data and the number of rows. The rows
+are encoded as a model sees them. Classes count the same, however many rows each has.
 
 Rows that an encoder was trained on lie in its features where other rows do not. So features are taken twice, each time
 by an encoder that was trained on one half of the training rows, and the other half, which it has not seen, gives the
@@ -13,6 +13,8 @@ floor: fresh real rows score as it does, in the mean. Small differences to the f
 density, coverage  in the features of encoders trained on real training rows, within each class (arXiv:2002.09797)
 frechet            the squared Fréchet distance in the same features (arXiv:1706.08500)
 label_agreement    share of rows that a second classifier, trained on real training rows, gives the label they carry
+classifier_score   the Inception score with our own classifier, the second one: of 1 to the number of classes
+                   (arXiv:1606.03498, section 4); the held-out rows score the floor
 accuracy           of a classifier trained on the synthetic rows alone, on held-out real rows (arXiv:1905.10887)
 novelty            chance that a synthetic row is farther from its nearest training row than a held-out one is from its
                    own: 0 for copies, 1/2 for real rows, 1 for noise (after arXiv:2004.05675)
@@ -29,13 +31,13 @@ from torch import Tensor
 
 from augment._devices import cpu_threads
 from augment._seeding import derive_seed, torch_generator
+from augment.worth._chosen_rows import rows_by_class
 from augment.worth._classifier import ENCODER, JUDGE, Classifier, Design, fit_classifier
+from augment.worth._classifier_score import balanced_score
 from augment.worth._frechet import frechet_distance
 from augment.worth._neighbours import chance_of_larger, default_radii, density_and_coverage, nearest_distances
 from models._contract import Batch, TensorSpec
 
-LARGEST_CLASS = 2_000  # rows of a class that are looked at, so that time and memory do not grow with the data
-ALL_ROWS = 40_000  # and of all classes, if each may have 50 at least
 SUBSETS = 5  # of equal size and for each encoder, over whose draws figures are averaged
 
 
@@ -65,6 +67,7 @@ class Fidelity:
     coverage: Figure
     frechet: Figure
     label_agreement: Figure
+    classifier_score: Figure
     accuracy: Figure
     novelty: Figure
     classes: Mapping[int, ClassFidelity]
@@ -183,6 +186,7 @@ def _measured(real: RealSide, synthetic: Batch) -> Fidelity:
         coverage=mean_figure(coverage.values()),
         frechet=frechet,
         label_agreement=mean_figure(agreement.values()),
+        classifier_score=_classifier_score(real, rows),
         accuracy=_accuracy(real, rows),
         novelty=mean_figure(_novelty(real, rows, y) for y in sorted(rows)),
         classes=classes,
@@ -274,6 +278,15 @@ def _agreement(real: RealSide, rows: Mapping[int, Tensor], y: int) -> Figure:
     return Figure(_recognised(real.judge, real.spec, rows[y], y), floor)
 
 
+def _classifier_score(real: RealSide, rows: Mapping[int, Tensor]) -> Figure:
+    """Of as many rows of a class as both sides have, since few rows of a set score less than many."""
+    if real.spec.num_classes == 1:
+        return Figure(None, None)
+    sides = ({y: x[: _lent(real.held_out, rows, y)] for y, x in side.items()} for side in (rows, real.held_out))
+    value, floor = (balanced_score(real.judge, real.spec, side) for side in sides)
+    return Figure(value, floor)
+
+
 def _accuracy(real: RealSide, rows: Mapping[int, Tensor]) -> Figure:
     """Of a classifier of the encoders' design; one that was trained on all real training rows is the floor."""
     if real.spec.num_classes == 1 or not rows or real.learned is None:
@@ -311,26 +324,6 @@ def mean_figure(figures: Iterable[Figure]) -> Figure:
     values = [f.value for f in both if f.value is not None]
     floors = [f.floor for f in both if f.floor is not None]
     return Figure(sum(values) / len(values) if values else None, sum(floors) / len(floors) if floors else None)
-
-
-def rows_by_class(rows: Batch, seed: int, part: str) -> dict[int, Tensor]:
-    """The flat rows ``(N, size)`` of each class in order of ``y``: those of :func:`places_by_class`."""
-    return {y: rows.x[places].flatten(1).float() for y, places in places_by_class(rows.y, seed, part).items()}
-
-
-def most_of_a_class(num_classes: int) -> int:
-    """How many rows of a class are looked at: 2,000, or with many classes as many as keep all below 40,000."""
-    return min(LARGEST_CLASS, max(50, ALL_ROWS // max(1, num_classes)))
-
-
-def places_by_class(y: Tensor, seed: int, part: str) -> dict[int, Tensor]:
-    """Which rows of each class are looked at, in a random order that the seed decides."""
-    generator = torch_generator(seed, "fidelity", part)
-    order = torch.randperm(len(y), generator=generator).to(y.device)
-    shuffled = y[order]
-    classes = sorted(int(label) for label in torch.unique(y) if label >= 0)
-    most = most_of_a_class(len(classes))
-    return {label: order[shuffled == label][:most] for label in classes}
 
 
 def joined(rows: Mapping[int, Tensor], spec: TensorSpec) -> Batch:
