@@ -1,16 +1,18 @@
 """Class-conditional models on CIFAR-10: how like real photos their rows are, after so many minutes of training.
 
     python benchmarks/colour_photos.py --data DIR [--quick] [--json] [--device cuda] [--kinds flow_matching]
-                                       [--minutes 6] [--train-rows 50000] [--set kind.setting=value ...]
+                                       [--minutes 6] [--train-rows 50000] [--batch-size 64]
+                                       [--set kind.setting=value ...]
 
 DIR holds cifar10-jpeg/ (train.zip and test.zip with a folder of JPEG files for each class), whose pixels are not the
-published ones: no figure here can be held against those of papers, only against the real rows beside it. Each model
-is trained by our trainer for --minutes by the clock, with its own batch size, schedule and averaging; along the way
-1,000 rows are drawn of the averaged weights and their coverage and Fréchet distance noted. At the end 1,000 rows of
-every class are judged as augment/worth/fidelity.py says, by encoders and classifiers of our own that are larger and
-trained for longer than those of the gates; `floor` is what training photos score in the place of the drawn ones, and
-`ratio` is the accuracy on test photos of a classifier trained on drawn rows alone over that of one trained on as many
-real ones. A training is kept below --folder: one that was stopped goes on. Pictures go to docs/pictures.
+published ones: no figure here can be held against those of papers, only against the real rows beside it. Each model is
+trained by our trainer for --minutes by the clock, with its own batch size (but for --batch-size), schedule and
+averaging; along the way 1,000 rows are drawn of the averaged weights and their coverage and Fréchet distance noted. At
+the end 1,000 rows of every class are judged as augment/worth/fidelity.py says, by encoders and classifiers of our own
+that are larger and trained for longer than those of the gates; `floor` is what training photos score in the place of
+the drawn ones, and `ratio` is the accuracy on test photos of a classifier trained on drawn rows alone over that of one
+trained on as many real ones. A training is kept below --folder: one that was stopped goes on. Pictures go to
+docs/pictures.
 """
 
 from __future__ import annotations
@@ -88,6 +90,7 @@ class Photos:
     real: RealSide
     minutes: float
     looked_at: int  # rows of a class, along the way
+    batch_size: int | None  # None: the model's own
 
     @classmethod
     def read(cls, args: argparse.Namespace, device: torch.device) -> Photos:
@@ -105,7 +108,7 @@ class Photos:
         ]
         designs = (QUICK, QUICK) if args.quick else (ENCODER, JUDGE)
         real = learn_real(SPEC, sides[0], sides[1], derive_seed(SEED, "photos"), *designs)
-        return cls(folder, device, sides[0], real, args.minutes, 10 if args.quick else LOOKED_AT)
+        return cls(folder, device, sides[0], real, args.minutes, 10 if args.quick else LOOKED_AT, args.batch_size)
 
     def measure(self, config: ModelConfig, folder: Path, drawn: int, pictures: Path) -> dict[str, Any]:
         """Train a model, or go on with it, and judge what it draws."""
@@ -128,7 +131,7 @@ class Photos:
             "device": device_title(self.device),
             "minutes": round(curve.seconds / 60, 2),
             "steps": plan["steps"],
-            "batch_size": config.training.batch_size,
+            "batch_size": self.batch_size or config.training.batch_size,
             "milliseconds_a_step": plan["milliseconds"],
             "where_a_step_goes": plan["shares"],
             "parameters": sum(parameter.numel() for parameter in loop.average.tensors.values()),
@@ -159,7 +162,7 @@ class Photos:
             build_model(config, SPEC, SEED),
             fabric=open_fabric(self.device, choose_precision("auto", self.device)),
             rows=rows,
-            sampler=Sampler(rows.labels, own.batch_size, SEED, own.sampling),
+            sampler=Sampler(rows.labels, self.batch_size or own.batch_size, SEED, own.sampling),
             settings=settings,
             folder=folder,
             journal=Journal(folder),
@@ -205,6 +208,7 @@ def main() -> int:
     parser.add_argument("--set", nargs="*", default=[], metavar="KIND.SETTING=VALUE", dest="changes")
     parser.add_argument("--minutes", type=float, help="of training, each model")
     parser.add_argument("--train-rows", type=int)
+    parser.add_argument("--batch-size", type=int, help="of training; the model's own by default")
     parser.add_argument("--device", default="auto")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--folder", type=Path, default=cache / "augment-benchmarks" / "photos")
@@ -220,9 +224,8 @@ def main() -> int:
         args.kinds = []
     for kind in args.kinds:
         config = config_of(kind, args.changes)
-        name = (
-            f"{kind}-{hash_json([config.model_dump(mode='json'), model_code(config), args.minutes, device.type])[:8]}"
-        )
+        asked = [config.model_dump(mode="json"), model_code(config), args.minutes, args.batch_size, device.type]
+        name = f"{kind}-{hash_json(asked)[:8]}"
         place = UNFINISHED / "pictures" if args.quick else PICTURES
         row = read.measure(config, args.folder / name, 50 if args.quick else DRAWN, place)
         rows.append({"case": kind, "data": "CIFAR-10 re-encoded as JPEG", **row})
