@@ -54,12 +54,11 @@ def probabilities(model: ClassifiesRows, codec: Codec, batch: pa.RecordBatch) ->
 
 
 def write_classifier(folder: Path, model: GenerativeModel, codec: Codec, validation: Path, labels: np.ndarray) -> None:
-    """Write ``classifier.json`` of a model that tells classes apart, and nothing for another or without rows.
+    """Write ``classifier.json`` of a model whose settings say that it tells classes apart; nothing without rows.
 
     ``validation`` is the Parquet file of the validation rows, ``labels`` ``(N,)`` are those of the training rows.
     """
-    if not isinstance(model, ClassifiesRows):
-        return
+    assert isinstance(model, ClassifiesRows)
     truth: list[np.ndarray] = []
     taken: list[np.ndarray] = []
     columns = codec.table.arrow_schema.names

@@ -10,7 +10,7 @@ import pyarrow as pa
 from augment.classifying import ROWS_AT_ONCE, probabilities
 from augment.codec import Codec
 from augment.errors import InputError
-from augment.generation import load_model
+from augment.generation import load_model, model_config
 from augment.schema import class_name
 from augment.store import ArtifactRef, Store
 from models._contract import ClassifiesRows
@@ -33,11 +33,12 @@ def predict(model: ArtifactRef, rows: pa.RecordBatch | pa.Table, store: Store, d
         InputError: the model tells no classes apart, a column is missing, or a value is not one of its column.
         StoreError: the model is not in the store, or was altered.
     """
-    net, codec = load_model(model, store, device)
-    if not isinstance(net, ClassifiesRows):
+    if not model_config(model, store).classifies():
         raise InputError(
             f"the model artifact {model.key} tells no classes apart; train a gan with model.techniques.classify true."
         )
+    net, codec = load_model(model, store, device)
+    assert isinstance(net, ClassifiesRows)
     parts = [_answered(net, codec, part) for part in _unlabelled(rows, codec).to_batches(max_chunksize=ROWS_AT_ONCE)]
     found = np.concatenate([np.empty((0, len(codec.table.classes))), *parts])
     if not np.isfinite(found).all():

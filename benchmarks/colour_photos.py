@@ -33,19 +33,17 @@ import numpy as np
 import torch
 from _machine import machine, versions
 from _picture_grid import write_picture_grid
-from _timed_training import train_for
+from _timed_training import train_for, usual_loop
 from torch import Tensor
 
-from augment._devices import choose_device, choose_precision, device_title
+from augment._devices import choose_device, device_title
 from augment._seeding import derive_seed, numpy_generator
 from augment.config import MODELS
-from augment.progress import Progress
 from augment.runfile import load_run_config
 from augment.store import hash_json
 from augment.training import build_model, model_code
-from augment.training._batches import Rows, Sampler
-from augment.training._journal import Journal
-from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+from augment.training._batches import Rows
+from augment.training._loop import TrainingLoop
 from augment.worth._classifier import Design
 from augment.worth.fidelity import RealSide, learn_real, measure_diversity, measure_fidelity
 from models._contract import Batch, ModelConfig, SamplesPrior, Span, TensorSpec
@@ -113,7 +111,9 @@ class Photos:
     def measure(self, config: ModelConfig, folder: Path, drawn: int, pictures: Path) -> dict[str, Any]:
         """Train a model, or go on with it, and judge what it draws."""
         folder.mkdir(parents=True, exist_ok=True)
-        loop, curve, plan = train_for(self.minutes, folder, partial(self._loop, config), partial(self._look, config))
+        rows_read = Rows(self.folder, scaled, self.device)
+        loop_of = partial(usual_loop, config, SPEC, rows_read, self.device, SEED, batch_size=self.batch_size)
+        loop, curve, plan = train_for(self.minutes, folder, loop_of, partial(self._look, config))
         began = time.monotonic()
         rows = self._drawn(loop, config, drawn)
         seconds = time.monotonic() - began
@@ -145,29 +145,6 @@ class Photos:
     def _shown(self) -> Tensor:
         """The places of eight training photos of each class."""
         return torch.cat([torch.nonzero(self.train.y == y)[:8, 0] for y in range(10)])
-
-    def _loop(self, config: ModelConfig, folder: Path, steps: int, progress: Progress) -> TrainingLoop:
-        rows, own = Rows(self.folder, scaled, self.device), config.training
-        settings = LoopSettings(
-            steps=steps,
-            ema_decay=own.ema_decay,
-            schedule=own.schedule,
-            warmup_steps=min(own.warmup_steps, steps // 4),
-            checkpoint_seconds=60,
-            compiled=False,
-            seed=SEED,
-            identity={"case": folder.name, "steps": steps},
-        )
-        return TrainingLoop(
-            build_model(config, SPEC, SEED),
-            fabric=open_fabric(self.device, choose_precision("auto", self.device)),
-            rows=rows,
-            sampler=Sampler(rows.labels, self.batch_size or own.batch_size, SEED, own.sampling),
-            settings=settings,
-            folder=folder,
-            journal=Journal(folder),
-            progress=progress,
-        )
 
     def _look(self, config: ModelConfig, loop: TrainingLoop) -> dict[str, float | None]:
         found = measure_diversity(self.real, self._drawn(loop, config, self.looked_at))

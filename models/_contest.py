@@ -1,4 +1,4 @@
-"""A critic against the nets whose rows it scores, where several of them make rows: who learns what from whom.
+"""A critic against the nets whose rows it scores: who learns what from whom.
 
 Of autoencoders that are judged by a critic both what they reconstruct and what they make of the prior are synthetic
 rows. Each kind counts the same, and all together count as the real rows do: a critic at rest says one half, and the
@@ -7,7 +7,7 @@ logarithm of a density ratio is what its score estimates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from models._adversarial import AdversarialLoss
 from models._augmentation import ChangeName, draw_changes, refuse_unfit, usual_changes
 from models._contract import Form, TensorSpec
-from models._critics import Critic, Scored
+from models._critics import Critic, Scored, scored_kinds
 from models._generators import as_seen
-from models._penalties import zero_centred
+from models._penalties import Penalties, one_centred, zero_centred
 from models._spectral import iterate
-from models._watching import Watch, relative_variety
+from models._watching import relative_variety
 
 R1 = Annotated[
     float | None,
@@ -52,6 +52,12 @@ Augmentation = Annotated[
 ]
 
 
+def usual_penalties(spec: TensorSpec, r1: float | None, r2: float | None) -> Penalties:
+    """The weights for rows of ``spec``, those that are None filled in."""
+    at_real = USUAL_R1[spec.form] if r1 is None else r1
+    return Penalties(at_real, at_real if r2 is None else r2)
+
+
 def suited_changes(spec: TensorSpec, asked: Sequence[ChangeName] | None) -> tuple[ChangeName, ...]:
     """How a critic sees rows of ``spec`` changed, also where it is not said.
 
@@ -79,8 +85,8 @@ def passed_through(net: nn.Module) -> Iterator[None]:
 class Contest(nn.Module):
     """A critic of rows, what it minimises, and what they minimise whose rows it scores.
 
-    ``r1`` and ``r2`` are the weights of the critic's squared gradient at real and at synthetic rows, None as the
-    settings say; ``changes`` are made to whatever it sees.
+    ``penalties`` are taken every ``penalty_every`` steps with so much more weight; ``changes`` are made to whatever the
+    critic sees, see :mod:`models._augmentation`.
     """
 
     def __init__(
@@ -88,67 +94,88 @@ class Contest(nn.Module):
         spec: TensorSpec,
         critic: Critic,
         loss: AdversarialLoss,
+        penalties: Penalties,
         *,
-        r1: float | None,
-        r2: float | None,
+        penalty_every: int = 1,
         changes: Sequence[ChangeName] = (),
     ) -> None:
         super().__init__()
         self.spec = spec
         self.critic = critic
         self.loss = loss
-        at_real = USUAL_R1[spec.form] if r1 is None else r1
-        self.weights = {"r1": at_real, "r2": at_real if r2 is None else r2}
+        self.penalties = penalties
+        self.penalty_every = penalty_every
         self.changes = tuple(changes)
-        self.watch = Watch()
+        self.penalised = True
+
+    def begin_step(self, step: int) -> None:
+        """Say which step comes, from 0: whether it takes the penalties."""
+        self.penalised = step % self.penalty_every == 0
 
     def critic_terms(
         self, real: Tensor, synthetic: Sequence[Tensor], y: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Scored]:
         """The critic's ``loss`` for real rows and for each kind of synthetic ones, all ``(B, *shape)``, and its terms.
 
-        ``told`` is the share of pairs whose real row scores higher; ``variety``, of the last kind, is that of
-        :func:`models._watching.relative_variety`. No gradient reaches those that made the rows.
+        Beside them how well it tells rows apart: ``told`` is the share of pairs whose real row scores higher, the
+        accuracies are those of a threshold midway between the mean scores, ``gap`` is what lies between these, and
+        ``variety``, of the last kind, is that of :func:`models._watching.relative_variety`. What was scored follows, as
+        :func:`models._critics.scored_kinds` gives it. No gradient reaches those that made the rows.
         """
         if self.training:
             iterate(self.critic)
         kinds = [rows.detach() for rows in (real.float(), *synthetic)]
         seen = self._seen(kinds, generator)
-        score = _scored(self.critic, seen, y).score
-        terms = {"adversarial": self.loss.critic(score[0], score[1:]).mean()}
-        if self.weights["r1"]:
-            terms["r1"] = self.weights["r1"] * zero_centred(self.critic, seen[0], y).mean()
-        if self.weights["r2"]:
-            others = torch.cat(seen[1:])
-            terms["r2"] = self.weights["r2"] * zero_centred(self.critic, others, y.repeat(len(synthetic))).mean()
+        scored = scored_kinds(self.critic, seen, y)
+        of_real, of_synthetic = scored.score[0], scored.score[1:]
+        terms = {"adversarial": self.loss.critic(of_real, of_synthetic).mean(), **self._penalised(seen, y, generator)}
         with torch.no_grad():
-            told = (score[0] > score[1:]).float().mean()
-            variety = relative_variety(kinds[0], kinds[-1], y, generator)
-            if self.training:
-                self.watch.update(told, variety)
-        return {"loss": torch.stack([*terms.values()]).sum(), **terms, "told": told, "variety": variety}
+            middle = (of_real.mean() + of_synthetic.mean()) / 2
+            figures = {
+                "told": (of_real > of_synthetic).float().mean(),
+                "accuracy_real": (of_real > middle).float().mean(),
+                "accuracy_synthetic": (of_synthetic <= middle).float().mean(),
+                "gap": of_real.mean() - of_synthetic.mean(),
+                "variety": relative_variety(kinds[0], kinds[-1], y, generator),
+            }
+        return {"loss": torch.stack([*terms.values()]).sum(), **terms, **figures}, scored
 
-    def scored(self, real: Tensor, synthetic: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
-        """Scores ``(1 + kinds, B)`` and features ``(1 + kinds, B, width)`` of real rows and of each kind of synthetic.
+    def scored(self, kinds: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
+        """Scores ``(kinds, B)`` and features ``(kinds, B, width)`` of each kind of rows ``(B, *shape)``.
 
         Gradients reach those that made the rows, and never the critic.
         """
-        seen = self._seen([real.float(), *synthetic], generator)
+        seen = self._seen([rows.float() for rows in kinds], generator)
         with passed_through(self.critic):
-            return _scored(self.critic, seen, y)
+            return scored_kinds(self.critic, seen, y)
 
-    def against(self, score: Tensor) -> Tensor:
-        """What those minimise who made the rows, a scalar, for the scores of :meth:`scored`."""
-        return self.loss.generator(score[1:] - score[0] if self.loss.relative else score[1:]).mean()
+    def against(self, synthetic: Tensor, real: Tensor) -> Tensor:
+        """What those minimise who made the rows, a scalar, for scores ``(kinds, B)`` of their rows and ``(B,)``.
+
+        Those of real rows count where the loss is relative, and are not looked at elsewhere.
+        """
+        return self.loss.generator(synthetic - real if self.loss.relative else synthetic).mean()
 
     def _seen(self, kinds: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Each kind of rows as the critic reads it, row i of all of them changed in the same way."""
         change = draw_changes(self.spec, self.changes, len(kinds[0]), generator)
         return [change(as_seen(self.spec, rows)) for rows in kinds]
 
-
-def _scored(critic: Critic, kinds: Sequence[Tensor], y: Tensor) -> Scored:
-    """Scores and features of several kinds of rows with the same labels, in one pass."""
-    score, features = critic.scored(torch.cat([*kinds]), y.repeat(len(kinds)))
-    shape = (len(kinds), len(y))
-    return Scored(score.float().reshape(shape), features.float().reshape(*shape, -1))
+    def _penalised(self, seen: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The weighted penalties by name; zero in a step that does not take them, so that their mean is right."""
+        weights, real, synthetic = self.penalties, seen[0], torch.cat([*seen[1:]])
+        labels = y.repeat(len(seen) - 1)
+        taken: dict[str, tuple[float, Callable[[], Tensor]]] = {
+            "r1": (weights.r1, lambda: zero_centred(self.critic, real, y)),
+            "r2": (weights.r2, lambda: zero_centred(self.critic, synthetic, labels)),
+            "gradient_penalty": (
+                weights.gradient,
+                lambda: one_centred(self.critic, torch.cat([real] * (len(seen) - 1)), synthetic, labels, generator),
+            ),
+        }
+        zero = torch.zeros((), device=y.device)
+        return {
+            name: weight * self.penalty_every * penalty().mean() if self.penalised else zero
+            for name, (weight, penalty) in taken.items()
+            if weight
+        }

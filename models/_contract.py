@@ -236,7 +236,7 @@ class BoundsLikelihood(Protocol):
 
 @runtime_checkable
 class ClassifiesRows(Protocol):
-    """A model that also says which class a row is of."""
+    """A model that also says which class a row is of, where :meth:`ModelConfig.classifies` says that it learns to."""
 
     def class_logits(self, x: Tensor) -> Tensor:
         """ln p(y|x) of rows ``(B, *shape)`` up to a number for each row, ``(B, num_classes)``."""
@@ -298,6 +298,10 @@ class ModelConfig(BaseModel, ABC):
 
     def reads_pairs(self) -> bool:
         """Whether a model of these settings learns from pairs of rows of a class, formed in the batch."""
+        return False
+
+    def classifies(self) -> bool:
+        """Whether a model of these settings learns to tell classes apart; it is :class:`ClassifiesRows` then."""
         return False
 
     def evaluations(self, operator: str | None = None) -> int:

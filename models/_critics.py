@@ -7,7 +7,7 @@ arXiv:1802.05637). Without normalisation inside, the gradient by the input is wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -199,10 +199,14 @@ def make_critic(
     return critic
 
 
-def paired(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor) -> tuple[Scored, Scored]:
-    """What a critic makes of real rows and of synthetic ones with the same labels, in one pass where that may be."""
+def scored_kinds(critic: Critic, kinds: Sequence[Tensor], y: Tensor) -> Scored:
+    """Scores ``(kinds, B)`` and features ``(kinds, B, width)`` of several kinds of rows with the same labels.
+
+    In one pass, where that may be: a critic that compares the rows of a batch reads one kind at a time.
+    """
     if critic.minibatch is not None:
-        return critic.scored(real, y), critic.scored(synthetic, y)
-    both = critic.scored(torch.cat([real, synthetic]), torch.cat([y, y]))
-    first, second = (Scored(*(part[half] for part in both)) for half in (slice(len(y)), slice(len(y), None)))
-    return first, second
+        score, features = (torch.cat(parts) for parts in zip(*(critic.scored(x, y) for x in kinds), strict=True))
+    else:
+        score, features = critic.scored(torch.cat([*kinds]), y.repeat(len(kinds)))
+    shape = (len(kinds), len(y))
+    return Scored(score.float().reshape(shape), features.float().reshape(*shape, -1))

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 Critic = Callable[[Tensor, Tensor], Tensor]  # scores (B,) of rows (B, *shape) with labels (B,)
+
+
+class Penalties(NamedTuple):
+    """Weights of the penalties: of :func:`zero_centred` at real and at synthetic rows, of :func:`one_centred`."""
+
+    r1: float
+    r2: float
+    gradient: float = 0.0
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # a gradient of a gradient is not compiled

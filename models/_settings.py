@@ -10,6 +10,8 @@ Width = Annotated[
     int | None,
     Field(ge=8, le=4096, description="Hidden units, or channels of the first stage; null: by the form of a row."),
 ]
+Depth = Annotated[int, Field(ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")]
+Latent = Annotated[int, Field(ge=1, le=4096, description="Latent numbers.")]
 Embedding = Annotated[int, Field(ge=1, le=1024, description="Length of the vector that stands for a class.")]
 Dropout = Annotated[
     float | None,

@@ -34,7 +34,9 @@ class Watch(nn.Module):
 
     @torch.no_grad()
     def update(self, told: Tensor, variety: Tensor) -> None:
-        """Take the figures of one step, both scalars."""
+        """Take the figures of one step, both scalars; those of a net that is not in training count for nothing."""
+        if not self.training:
+            return
         self.told.lerp_(told, self.pace)
         self.variety.lerp_(variety, self.pace)
 

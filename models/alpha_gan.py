@@ -19,7 +19,17 @@ from torch.nn import functional
 
 from models._adversarial import LOSSES, AdversarialLoss, LossName
 from models._autoencoder import USUAL_WIDTH, Autoencoder, make_autoencoder, suited
-from models._contest import R1, R2, UNHELD, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
+from models._contest import (
+    R1,
+    R2,
+    UNHELD,
+    Augmentation,
+    Contest,
+    CriticDropout,
+    SpectralNorm,
+    suited_changes,
+    usual_penalties,
+)
 from models._continuous import split_spans
 from models._contract import (
     Batch,
@@ -35,8 +45,10 @@ from models._critics import make_critic
 from models._generators import Decoded, NetSetting
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
+from models._penalties import Penalties
 from models._searched import Range, Searched
-from models._settings import Embedding, Resolution, Spread, Width
+from models._settings import Depth, Embedding, Latent, Resolution, Spread, Width
+from models._watching import Watch
 
 # The paper's: with D the probability that a row is real, R = -ln D + ln(1 - D) = -score estimates ln(synthetic / real),
 # and its mean over codes of rows KL(q || p) in nats, where the critic of codes is the best there is.
@@ -59,10 +71,11 @@ class AutoEncodingAdversarialNet(GenerativeModel):
         self.rows = rows
         self.codes = codes
         self.settings = settings
+        self.watch = Watch()
 
     def begin_step(self, step: int, steps: int) -> None:
         """Say how long the training is."""
-        self.rows.watch.begin_step(steps)
+        self.watch.begin_step(steps)
 
     def objectives(self) -> Sequence[Objective]:
         """The encoder's, the generator's, and the two critics'."""
@@ -81,14 +94,15 @@ class AutoEncodingAdversarialNet(GenerativeModel):
 
     def trouble(self) -> str | None:
         """What the training cannot recover from, and what to change; None where there is nothing."""
-        return self.rows.watch.trouble()
+        return self.watch.trouble()
 
     def _encoder_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         nets, y = self.autoencoder, batch.y
         code = self._code(batch, generator)
         (reconstruction,) = nets.decoded((code,), y, generator)
         error = reconstruction_error(self.spec, reconstruction, batch.x)
-        adversarial = self.codes.against(self.codes.scored(nets.noise(y, generator), [code], y, generator).score)
+        score = self.codes.scored([nets.noise(y, generator), code], y, generator).score
+        adversarial = self.codes.against(score[1:], score[0])
         return {
             "loss": self.settings.reconstruction * error + adversarial,
             "reconstruction": error,
@@ -99,8 +113,8 @@ class AutoEncodingAdversarialNet(GenerativeModel):
     def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         both = self._both_kinds(batch, generator)
         error = reconstruction_error(self.spec, both[0], batch.x)
-        score = self.rows.scored(batch.x, [decoded.rows for decoded in both], batch.y, generator).score
-        adversarial = self.rows.against(score)
+        score = self.rows.scored([batch.x, *(decoded.rows for decoded in both)], batch.y, generator).score
+        adversarial = self.rows.against(score[1:], score[0])
         return {
             "loss": self.settings.reconstruction * error + adversarial,
             "reconstruction": error,
@@ -110,12 +124,14 @@ class AutoEncodingAdversarialNet(GenerativeModel):
     def _critic_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             rows = [decoded.rows for decoded in self._both_kinds(batch, generator)]
-        return self.rows.critic_terms(batch.x, rows, batch.y, generator)
+        terms, _ = self.rows.critic_terms(batch.x, rows, batch.y, generator)
+        self.watch.update(terms["told"], terms["variety"])
+        return terms
 
     def _code_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             code = self._code(batch, generator)
-        return self.codes.critic_terms(self.autoencoder.noise(batch.y, generator), [code], batch.y, generator)
+        return self.codes.critic_terms(self.autoencoder.noise(batch.y, generator), [code], batch.y, generator)[0]
 
     def _code(self, batch: Batch, generator: torch.Generator) -> Tensor:
         nets = self.autoencoder
@@ -208,11 +224,11 @@ class AlphaGanConfig(ModelConfig):
     critic_every: int = Field(1, ge=1, le=20, description="Steps of encoder and generator for one of the critics.")
     net: NetSetting = "auto"
     augmentation: Augmentation = None
-    latent: int = Field(16, ge=1, le=4096, description="Latent numbers.")
+    latent: Latent = 16
     spread: Spread = None
     width: Width = None
     critic_width: Width = None
-    depth: int = Field(1, ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")
+    depth: Depth = 1
     embedding: Embedding = 64
     critic_dropout: CriticDropout = 0.0
     resolution: Resolution = LARGEST_WORKING_SIDE
@@ -251,8 +267,8 @@ class AlphaGanConfig(ModelConfig):
             autoencoder = make_autoencoder(spec, self.latent, size, net, self.spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
             code_critic = make_critic(code_spec, of_codes, "mlp", spectral=self.spectral_norm)
-        rows = Contest(spec, critic, _loss(self.loss), r1=self.r1, r2=self.r2, changes=changes)
-        codes = Contest(code_spec, code_critic, _loss(self.code_loss), r1=self.code_r1, r2=self.code_r1)
+        rows = Contest(spec, critic, _loss(self.loss), usual_penalties(spec, self.r1, self.r2), changes=changes)
+        codes = Contest(code_spec, code_critic, _loss(self.code_loss), Penalties(self.code_r1, self.code_r1))
         return AutoEncodingAdversarialNet(spec, autoencoder, rows, codes, self)
 
 

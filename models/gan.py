@@ -6,15 +6,15 @@ arXiv:2501.05441): relativistic pairing, with the critic's gradient penalised at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models._adversarial import LOSSES, LossName, feature_matching, smoothed
-from models._augmentation import ChangeName, draw_changes, refuse_unfit, usual_changes
+from models._contest import Augmentation, Contest, SpectralNorm, suited_changes
 from models._contract import (
     Batch,
     Form,
@@ -25,17 +25,16 @@ from models._contract import (
     TensorSpec,
     TrainingDefaults,
 )
-from models._critics import Critic, Scored, make_critic, paired
+from models._critics import make_critic
 from models._generators import Generator, NetName, NetSetting, NormName, as_seen, make_generator, suited_net
 from models._history import History
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
-from models._penalties import one_centred, zero_centred
+from models._penalties import Penalties
 from models._searched import Range, Searched
 from models._semi_supervised import supervised
-from models._settings import Dropout, Embedding, Resolution, Spread, Width
-from models._spectral import iterate
+from models._settings import Depth, Dropout, Embedding, Latent, Resolution, Spread, Width
 from models._techniques import Techniques
-from models._watching import Watch, relative_variety
+from models._watching import Watch
 
 USUAL_DROPOUT: dict[Form, float] = {"vector": 0.5, "grid": 0.0}  # a table of a hundred rows is soon known by heart
 SMOOTHED = ("minimax", "non_saturating")  # losses whose critic says how probably a row is real
@@ -45,52 +44,31 @@ USUAL_PENALTY = 1.0  # with 0.3 the generator of a small mixture of pictures kee
 USUAL_SPREAD: dict[Form, float] = {"vector": 1.0, "grid": 0.85}
 
 
-class Penalties(NamedTuple):
-    """Weights of the penalties on the critic's gradient."""
-
-    r1: float
-    r2: float
-    gradient: float
-
-
 class GenerativeAdversarialNet(GenerativeModel):
     """Rows G(z, y), z ~ N(0, I), that a critic learns to tell from real ones while G learns that it cannot.
 
-    The synthetic rows of a step are asked of the labels of the batch. ``changes`` are made to what the critic sees, see
-    :mod:`models._augmentation`. Penalties are taken every ``penalty_every`` steps with so much more weight.
+    The synthetic rows of a step are asked of the labels of the batch.
     """
 
-    def __init__(
-        self,
-        spec: TensorSpec,
-        generator: Generator,
-        critic: Critic,
-        settings: GanConfig,
-        changes: tuple[ChangeName, ...],
-    ) -> None:
+    def __init__(self, spec: TensorSpec, generator: Generator, contest: Contest, settings: GanConfig) -> None:
         super().__init__()
         self.spec = spec
         self.generator = generator
-        self.critic = critic
+        self.contest = contest
         self.settings = settings
-        self.changes = changes
         self.techniques = settings.techniques
-        target = self.techniques.real_target
-        self.adversarial = LOSSES[settings.loss] if target == 1 else smoothed(LOSSES[settings.loss], target)
         self.histories = nn.ModuleDict()
         if self.techniques.historical_averaging:
             self.histories.update({name: History(net.parameters()) for name, net in self._players().items()})
-        self.penalties = settings.penalties()
         self.spread = USUAL_SPREAD[spec.form] if settings.spread is None else settings.spread
         self.watch = Watch()
-        self.penalised = True
 
     def _players(self) -> dict[str, nn.Module]:
-        return {"critic": self.critic, "generator": self.generator}
+        return {"critic": self.contest.critic, "generator": self.generator}
 
     def begin_step(self, step: int, steps: int) -> None:
-        """Say whether this step takes the penalties, and how long the training is."""
-        self.penalised = step % self.settings.penalty_every == 0
+        """Say which step comes, and how long the training is."""
+        self.contest.begin_step(step)
         self.watch.begin_step(steps)
 
     def objectives(self) -> Sequence[Objective]:
@@ -103,7 +81,7 @@ class GenerativeAdversarialNet(GenerativeModel):
         return [
             Objective(
                 "critic",
-                tuple(self.critic.parameters()),
+                tuple(self.contest.critic.parameters()),
                 self._critic_loss,
                 settings.critic_optimiser,
                 batch_statistics=whole,
@@ -123,58 +101,29 @@ class GenerativeAdversarialNet(GenerativeModel):
         return self.watch.trouble()
 
     def _critic_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The adversarial loss and the penalties; beside them how well the critic tells rows apart.
-
-        ``told`` is the share of pairs whose real row scores higher, the accuracies are those of a threshold midway
-        between the mean scores, ``variety`` is :func:`models._watching.relative_variety`.
-        """
-        if self.training:
-            iterate(self.critic)
         with torch.no_grad():
             rows = self.generator(batch.y, generator)
-        change = draw_changes(self.spec, self.changes, len(batch.y), generator)
-        real, synthetic = (change(as_seen(self.spec, x)) for x in (batch.x.float(), rows))
-        first, second = paired(self.critic, real, synthetic, batch.y)
-        of_real, of_synthetic = first.score.float(), second.score.float()
-        loss = self.adversarial.critic(of_real, of_synthetic).mean()
-        penalties = self._penalties(real, synthetic, batch.y, generator) | self._beside("critic", first, batch.y)
-        with torch.no_grad():
-            middle = (of_real.mean() + of_synthetic.mean()) / 2
-            told = (of_real > of_synthetic).float().mean()
-            variety = relative_variety(batch.x, rows, batch.y, generator)
-            if self.training:
-                self.watch.update(told, variety)
-        return {
-            "loss": loss + sum(penalties.values()),
-            "adversarial": loss.detach(),
-            **{name: value.detach() for name, value in penalties.items()},
-            "told": told,
-            "accuracy_real": (of_real > middle).float().mean(),
-            "accuracy_synthetic": (of_synthetic <= middle).float().mean(),
-            "gap": (of_real.mean() - of_synthetic.mean()).detach(),
-            "variety": variety,
-        }
+        terms, scored = self.contest.critic_terms(batch.x, [rows], batch.y, generator)
+        self.watch.update(terms["told"], terms["variety"])
+        added = self._beside("critic", scored.features[0], batch.y)
+        return {**terms, **added, "loss": terms["loss"] + sum(added.values())}
 
-    def _penalties(self, real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The weighted penalties by name; zero in a step that does not take them, so that their mean is right."""
-        weights, every = self.penalties, self.settings.penalty_every
-        taken: dict[str, tuple[float, Callable[[], Tensor]]] = {
-            "r1": (weights.r1, lambda: zero_centred(self.critic, real, y)),
-            "r2": (weights.r2, lambda: zero_centred(self.critic, synthetic, y)),
-            "gradient_penalty": (weights.gradient, lambda: one_centred(self.critic, real, synthetic, y, generator)),
-        }
-        zero = torch.zeros((), device=y.device)
-        return {
-            name: weight * every * penalty().mean() if self.penalised else zero
-            for name, (weight, penalty) in taken.items()
-            if weight
-        }
+    def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        rows = self.generator(batch.y, generator)
+        compared = self.contest.loss.relative or self.techniques.feature_matching
+        score, features = self.contest.scored([batch.x, rows] if compared else [rows], batch.y, generator)
+        if self.techniques.feature_matching:
+            loss = feature_matching(features[0], features[1])
+        else:
+            loss = self.contest.against(score[-1:], score[0])
+        added = self._beside("generator", features[-1], batch.y)
+        return {"loss": loss + sum(added.values()), **added}
 
-    def _beside(self, player: str, scored: Scored, y: Tensor) -> dict[str, Tensor]:
-        """What techniques add to a player's loss by name: its past, and the labels of the rows that were scored."""
+    def _beside(self, player: str, features: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """What techniques add to a player's loss by name: its past, and the labels of the rows with ``features``."""
         added = {}
         if self.techniques.classify:
-            logits = self.critic.class_logits(scored.features).float()
+            logits = self.contest.critic.class_logits(features).float()
             added["labels"] = self.techniques.label_weight * supervised(logits, y)
         if player in self.histories:
             history, parameters = self.histories[player], list(self._players()[player].parameters())
@@ -184,37 +133,19 @@ class GenerativeAdversarialNet(GenerativeModel):
             added["history"] = self.techniques.historical_averaging * history.distance(parameters)
         return added
 
-    def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = self.generator(batch.y, generator)
-        change = draw_changes(self.spec, self.changes, len(batch.y), generator)
-        synthetic = change(as_seen(self.spec, rows))
-        if self.adversarial.relative or self.techniques.feature_matching:
-            real = change(as_seen(self.spec, batch.x.float()))
-            first, second = paired(self.critic, real, synthetic, batch.y)
-            scores = second.score.float() - first.score.float() * self.adversarial.relative
-        else:
-            second = self.critic.scored(synthetic, batch.y)
-            scores = second.score.float()
-        if self.techniques.feature_matching:
-            loss = feature_matching(first.features.float(), second.features.float())
-        else:
-            loss = self.adversarial.generator(scores).mean()
-        added = self._beside("generator", second, batch.y)
-        return {"loss": loss + sum(added.values()), **{name: value.detach() for name, value in added.items()}}
-
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """Rows ``(B, *shape)`` of latents whose spread is scaled by ``temperature``."""
         rows: Tensor = self.generator(labels, generator, temperature, self.spread)
         return rows
 
-
-class ClassifyingNet(GenerativeAdversarialNet):
-    """The same with a critic that tells classes apart, and so may be asked for the labels of new rows."""
-
     def class_logits(self, x: Tensor) -> Tensor:
-        """ln p(y|x) of rows ``(B, *shape)`` up to a number for each row, ``(B, num_classes)``."""
-        logits: Tensor = self.critic.class_logits(self.critic.net(as_seen(self.spec, x.float())))
+        """ln p(y|x) of rows ``(B, *shape)`` up to a number for each row, ``(B, num_classes)``, as the critic has it.
+
+        Of a model with ``techniques.classify`` alone.
+        """
+        critic = self.contest.critic
+        logits: Tensor = critic.class_logits(critic.net(as_seen(self.spec, x.float())))
         return logits
 
 
@@ -254,17 +185,15 @@ class GanConfig(ModelConfig):
         description="Weight that holds the critic's gradient between rows near 1; null: 10 with the wasserstein loss.",
     )
     penalty_every: int = Field(1, ge=1, le=64, description="Steps between two times that penalties are taken.")
-    spectral_norm: bool = Field(False, description="Whether every layer of the critic is spectrally normalised.")
+    spectral_norm: SpectralNorm = False
     critic_steps: int = Field(1, ge=1, le=20, description="Steps of the critic for one of the generator.")
     net: NetSetting = "auto"
     norm: NormName = Field("row", description="What the generator normalises: each row, or by class over the batch.")
-    augmentation: tuple[ChangeName, ...] | None = Field(
-        None, description="How rows are changed before the critic sees them; null: by the form of a row."
-    )
-    latent: int = Field(32, ge=1, le=4096, description="Latent numbers.")
+    augmentation: Augmentation = None
+    latent: Latent = 32
     width: Width = None
     critic_width: Width = None
-    depth: int = Field(1, ge=1, le=16, description="Residual blocks of either net, in each stage of a grid.")
+    depth: Depth = 1
     embedding: Embedding = 64
     critic_dropout: Dropout = None
     resolution: Resolution = LARGEST_WORKING_SIDE
@@ -316,14 +245,17 @@ class GanConfig(ModelConfig):
         r1 = (0.0 if held or gradient else USUAL_PENALTY) if self.r1 is None else self.r1
         return Penalties(r1, r1 if self.r2 is None else self.r2, gradient)
 
+    def classifies(self) -> bool:
+        """Whether the critic learns classes."""
+        return self.techniques.classify
+
     def build(self, spec: TensorSpec, generator: torch.Generator) -> GenerativeAdversarialNet:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.
 
         Raises:
             ValueError: a grid of more than one span; an augmentation that does not fit the rows; no classes to tell.
         """
-        changes = usual_changes(spec) if self.augmentation is None else self.augmentation
-        refuse_unfit(spec, changes)
+        changes = suited_changes(spec, self.augmentation)
         if self.techniques.classify and spec.num_classes < 2:
             raise ValueError("techniques.classify needs rows of two classes at least; leave it out")
         kind = suited_net(spec, self.net)
@@ -334,5 +266,7 @@ class GanConfig(ModelConfig):
         with first_weights(generator):
             net = make_generator(spec, self.latent, size, kind, self.norm)
             critic = make_critic(spec, of_critic, kind, spectral=self.spectral_norm, techniques=self.techniques)
-        made = ClassifyingNet if self.techniques.classify else GenerativeAdversarialNet
-        return made(spec, net, critic, self, changes)
+        target = self.techniques.real_target
+        loss = LOSSES[self.loss] if target == 1 else smoothed(LOSSES[self.loss], target)
+        contest = Contest(spec, critic, loss, self.penalties(), penalty_every=self.penalty_every, changes=changes)
+        return GenerativeAdversarialNet(spec, net, contest, self)

@@ -16,7 +16,17 @@ from torch import Tensor
 
 from models._adversarial import LOSSES, LossName
 from models._autoencoder import Autoencoder, make_autoencoder, suited
-from models._contest import R1, R2, UNHELD, Augmentation, Contest, CriticDropout, SpectralNorm, suited_changes
+from models._contest import (
+    R1,
+    R2,
+    UNHELD,
+    Augmentation,
+    Contest,
+    CriticDropout,
+    SpectralNorm,
+    suited_changes,
+    usual_penalties,
+)
 from models._contract import (
     Batch,
     GenerativeModel,
@@ -32,7 +42,8 @@ from models._generators import Decoded, NetSetting
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched
-from models._settings import Beta, Embedding, Resolution, Spread, Width
+from models._settings import Beta, Depth, Embedding, Latent, Resolution, Spread, Width
+from models._watching import Watch
 
 Ruler = Literal["unit", "real"]
 
@@ -51,10 +62,11 @@ class LearnedSimilarityAutoencoder(GenerativeModel):
         self.autoencoder = autoencoder
         self.contest = contest
         self.settings = settings
+        self.watch = Watch()
 
     def begin_step(self, step: int, steps: int) -> None:
         """Say how long the training is."""
-        self.contest.watch.begin_step(steps)
+        self.watch.begin_step(steps)
 
     def objectives(self) -> Sequence[Objective]:
         """The encoder's, the generator's and the critic's; the terms of each by the paper's names in its log."""
@@ -80,13 +92,13 @@ class LearnedSimilarityAutoencoder(GenerativeModel):
 
     def trouble(self) -> str | None:
         """What the training cannot recover from, and what to change; None where there is nothing."""
-        return self.contest.watch.trouble()
+        return self.watch.trouble()
 
     def _encoder_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         posterior = self.autoencoder.posterior(batch.x, batch.y)
         z = posterior.at(self.autoencoder.noise(batch.y, generator))
         (reconstruction,) = self.autoencoder.decoded((z,), batch.y, generator)
-        features = self.contest.scored(batch.x, [reconstruction.rows], batch.y, generator).features
+        features = self.contest.scored([batch.x, reconstruction.rows], batch.y, generator).features
         kl = kl_divergence(posterior, self.autoencoder.prior(batch.y)).sum(1).mean()
         likelihood = self.likelihood(features[0], features[1])
         active = (posterior.mean.detach().var(0, unbiased=False) > ACTIVE_VARIANCE).sum().float()
@@ -99,8 +111,8 @@ class LearnedSimilarityAutoencoder(GenerativeModel):
 
     def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         rows = [decoded.rows for decoded in self._both_kinds(batch, generator)]
-        score, features = self.contest.scored(batch.x, rows, batch.y, generator)
-        likelihood, adversarial = self.likelihood(features[0], features[1]), self.contest.against(score)
+        score, features = self.contest.scored([batch.x, *rows], batch.y, generator)
+        likelihood, adversarial = self.likelihood(features[0], features[1]), self.contest.against(score[1:], score[0])
         return {
             "loss": self.settings.gamma * likelihood + adversarial,
             "likelihood": likelihood,
@@ -110,7 +122,9 @@ class LearnedSimilarityAutoencoder(GenerativeModel):
     def _critic_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             rows = [decoded.rows for decoded in self._both_kinds(batch, generator)]
-        return self.contest.critic_terms(batch.x, rows, batch.y, generator)
+        terms, _ = self.contest.critic_terms(batch.x, rows, batch.y, generator)
+        self.watch.update(terms["told"], terms["variety"])
+        return terms
 
     def _both_kinds(self, batch: Batch, generator: torch.Generator) -> tuple[Decoded, ...]:
         """Reconstructions, and rows of the prior; no gradient reaches the encoder."""
@@ -189,11 +203,11 @@ class VaeGanConfig(ModelConfig):
     spectral_norm: SpectralNorm = False
     net: NetSetting = "auto"
     augmentation: Augmentation = None
-    latent: int = Field(16, ge=1, le=4096, description="Latent numbers.")
+    latent: Latent = 16
     spread: Spread = None
     width: Width = None
     critic_width: Width = None
-    depth: int = Field(1, ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")
+    depth: Depth = 1
     embedding: Embedding = 64
     critic_dropout: CriticDropout = 0.0
     resolution: Resolution = LARGEST_WORKING_SIDE
@@ -228,5 +242,5 @@ class VaeGanConfig(ModelConfig):
         with first_weights(generator):
             autoencoder = make_autoencoder(spec, self.latent, size, net, self.spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
-        contest = Contest(spec, critic, LOSSES[self.loss], r1=self.r1, r2=self.r2, changes=changes)
+        contest = Contest(spec, critic, LOSSES[self.loss], usual_penalties(spec, self.r1, self.r2), changes=changes)
         return LearnedSimilarityAutoencoder(spec, autoencoder, contest, self)

@@ -13,20 +13,20 @@ from _routing import Routes, routes
 from pydantic import ValidationError
 from torch import Tensor
 
-import models._contest
 from models._adversarial import LOSSES
 from models._contest import Contest
 from models._contract import Batch, Objective, OptimiserConfig, Span, TensorSpec
-from models._critics import Scored, make_critic
+from models._critics import Scored, make_critic, scored_kinds
 from models._generators import Decoded, as_seen
 from models._nets import NetSize, first_weights
+from models._penalties import Penalties
 from models.alpha_gan import DENSITY_RATIO, AlphaGanConfig, AutoEncodingAdversarialNet, reconstruction_error
 
 # Algorithm 1 of the paper: which network each term may reach; the figures that are logged beside them reach none.
 CRITICS: Routes = {
     (objective, term): {objective} if term in ("adversarial", "r1", "r2") else set()
     for objective in ("critic", "code_critic")
-    for term in ("adversarial", "r1", "r2", "told", "variety")
+    for term in ("adversarial", "r1", "r2", "told", "accuracy_real", "accuracy_synthetic", "gap", "variety")
 }
 TABLE: Routes = {
     ("encoder", "reconstruction"): {"encoder", "generator"},
@@ -73,8 +73,8 @@ def test_convolutions_are_routed_like_linear_layers() -> None:
 
 def test_critics_that_are_not_held_while_others_learn_fail_the_table() -> None:
     class Leaking(Contest):
-        def scored(self, real: Tensor, synthetic: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
-            return models._contest._scored(self.critic, self._seen([real, *synthetic], generator), y)
+        def scored(self, kinds: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
+            return scored_kinds(self.critic, self._seen(kinds, generator), y)
 
     model = _model()
     model.rows.__class__ = model.codes.__class__ = Leaking
@@ -115,7 +115,7 @@ def _codes_contest(classes: int = 1) -> Contest:
     spec = TensorSpec((1,), (Span("continuous", 1),), classes)
     with first_weights(generator()):
         critic = make_critic(spec, NetSize(64, 1, 8, 0.0), "mlp")
-    return Contest(spec, critic, DENSITY_RATIO, r1=0.0, r2=0.0)
+    return Contest(spec, critic, DENSITY_RATIO, Penalties(0.0, 0.0))
 
 
 def _settle(contest: Contest, means: Tensor, deviation: float, *, exchanged: bool = False, deaf: bool = False) -> None:
@@ -130,7 +130,8 @@ def _settle(contest: Contest, means: Tensor, deviation: float, *, exchanged: boo
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * (1 - step / 400)
         optimiser.zero_grad()
-        contest.critic_terms(real, [synthetic], torch.zeros_like(y) if deaf else y, noise)["loss"].backward()
+        terms, _ = contest.critic_terms(real, [synthetic], torch.zeros_like(y) if deaf else y, noise)
+        terms["loss"].backward()
         optimiser.step()
 
 
@@ -139,8 +140,8 @@ def _estimate(contest: Contest, means: Tensor, deviation: float, *, deaf: bool =
     noise, y = generator(4), torch.arange(20_000) % len(means)
     prior, codes = torch.randn(2, 20_000, 1, generator=noise)
     codes = (means[y, None] + deviation * codes).requires_grad_()
-    score = contest.scored(prior, [codes], torch.zeros_like(y) if deaf else y, noise).score
-    estimate = contest.against(score)
+    score = contest.scored([prior, codes], torch.zeros_like(y) if deaf else y, noise).score
+    estimate = contest.against(score[1:], score[0])
     (gradient,) = torch.autograd.grad(estimate, codes)
     return float(estimate.detach()), -(gradient * codes.sign()).sum()
 
@@ -195,6 +196,19 @@ def test_codes_of_the_prior_are_the_real_ones_of_the_critic_of_codes() -> None:
 
 
 # Rows
+
+
+def test_the_critic_of_rows_is_watched_and_that_of_codes_is_not() -> None:
+    model, batch = _model().train(), _batch(_model().spec)
+    rows, codes = (objective.loss for objective in model.objectives()[2:])
+    codes(batch, generator())
+    assert (float(model.watch.told), float(model.watch.variety)) == (0.5, 1.0)
+    rows(batch, generator())
+    assert float(model.watch.variety) != 1
+    assert [name for name in model.state_dict() if name.endswith(("told", "variety"))] == [
+        "watch.told",
+        "watch.variety",
+    ]
 
 
 def test_the_reconstruction_error_is_a_mean_distance_with_the_cross_entropy_of_categories() -> None:

@@ -240,7 +240,8 @@ def test_the_critic_of_classes_learns_from_labels_and_names_new_rows() -> None:
     model.eval()
     assert isinstance(model, ClassifiesRows)
     assert (model.class_logits(batch.x).argmax(1) == labels).float().mean() > 0.95
-    assert not isinstance(GanConfig(width=8).build(spec, generator()), ClassifiesRows)
+    assert model.settings.classifies()
+    assert not GanConfig(width=8).classifies()
 
 
 def critic_of(form: str = "vector", **settings: Any) -> tuple[Any, Batch, Tensor, Tensor]:
@@ -260,7 +261,9 @@ def terms_of(model: Any, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Ten
 
 def test_rows_of_one_source_are_never_compared_with_those_of_the_other() -> None:
     model, batch, real, made = critic_of(techniques={"minibatch_kernels": 3}, loss="non_saturating", r1=0, r2=0)
-    expected = model.adversarial.critic(model.critic(real, batch.y), model.critic(made, batch.y)).mean()
+    expected = model.contest.loss.critic(
+        model.contest.critic(real, batch.y), model.contest.critic(made, batch.y)
+    ).mean()
     assert float(terms_of(model, batch)[0]["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
@@ -268,13 +271,13 @@ def test_penalties_are_taken_where_their_names_say() -> None:
     model, batch, real, made = critic_of(r1=0.5, r2=0.25)
     critic, _ = terms_of(model, batch)
     for name, weight, rows in (("r1", 0.5, real), ("r2", 0.25, made)):
-        expected = weight * zero_centred(model.critic, rows, batch.y).mean()
+        expected = weight * zero_centred(model.contest.critic, rows, batch.y).mean()
         assert float(critic[name].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_a_generator_that_matches_features_minimises_their_distance_alone() -> None:
     model, batch, real, made = critic_of(techniques={"feature_matching": True})
-    of_real, of_made = (model.critic.scored(x, batch.y).features.mean(0) for x in (real, made))
+    of_real, of_made = (model.contest.critic.scored(x, batch.y).features.mean(0) for x in (real, made))
     expected = (of_real - of_made).square().sum()
     assert float(terms_of(model, batch)[1]["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
 
@@ -286,11 +289,11 @@ def test_labels_weigh_as_set_in_the_losses_of_both_nets() -> None:
     critic, maker = terms_of(model, batch)
     known = batch.y >= 0
     for terms, rows in ((critic, real), (maker, made)):
-        logits = model.critic.class_logits(model.critic.net(rows))
+        logits = model.contest.critic.class_logits(model.contest.critic.net(rows))
         expected = 3 * nn.functional.cross_entropy(logits[known], batch.y[known])
-        assert float(terms["labels"]) == pytest.approx(float(expected.detach()), rel=1e-5)
-    scores = model.critic(made, batch.y)
-    expected = model.adversarial.generator(scores).mean() + maker["labels"]
+        assert float(terms["labels"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    scores = model.contest.critic(made, batch.y)
+    expected = model.contest.loss.generator(scores).mean() + maker["labels"]
     assert float(maker["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
@@ -298,7 +301,7 @@ def test_classes_are_told_from_rows_as_the_critic_saw_them() -> None:
     model, batch, _, _ = critic_of("grid", **SWITCHES["classify"])
     seen = as_seen(model.spec, batch.x)
     assert not torch.equal(seen, batch.x)
-    assert torch.equal(model.class_logits(batch.x), model.critic.class_logits(model.critic.net(seen)))
+    assert torch.equal(model.class_logits(batch.x), model.contest.critic.class_logits(model.contest.critic.net(seen)))
 
 
 def test_a_loss_whose_parts_do_not_add_up_is_not_split() -> None:

@@ -103,9 +103,9 @@ def test_the_accuracies_and_the_gap_are_those_of_the_scores() -> None:
     model = built(augmentation=())
 
     def first_value(x: Tensor, _y: Tensor) -> Scored:
-        return Scored(x[:, 0] + 0 * model.critic.head.last.bias, x)
+        return Scored(x[:, 0] + 0 * model.contest.critic.head.last.bias, x)
 
-    model.critic.scored = first_value  # type: ignore[method-assign]
+    model.contest.critic.scored = first_value  # type: ignore[method-assign]
     model.generator.forward = lambda y, _noise: torch.zeros(len(y), 4)  # type: ignore[method-assign,assign]
     x = torch.tensor([4.0, 4.0, -1.0, 1.0])[:, None] * torch.ones(4, 4)
     critic, _ = model.eval().objectives()

@@ -13,11 +13,10 @@ from _routing import Routes, routes
 from pydantic import ValidationError
 from torch import Tensor
 
-import models._contest
 from models._adversarial import LOSSES, LossName
 from models._contest import Contest
 from models._contract import Batch, TensorSpec
-from models._critics import Scored
+from models._critics import Scored, scored_kinds
 from models._gaussian import Gaussian
 from models._generators import Decoded, as_seen
 from models.vae_gan import LearnedSimilarityAutoencoder, VaeGanConfig
@@ -33,6 +32,9 @@ TABLE: Routes = {
     ("critic", "r1"): {"critic"},
     ("critic", "r2"): {"critic"},
     ("critic", "told"): set(),
+    ("critic", "accuracy_real"): set(),
+    ("critic", "accuracy_synthetic"): set(),
+    ("critic", "gap"): set(),
     ("critic", "variety"): set(),
 }
 FORMS = pytest.mark.parametrize("form", SPECS)
@@ -68,8 +70,8 @@ def test_convolutions_are_routed_like_linear_layers() -> None:
 
 def test_features_that_are_not_held_for_the_likelihood_fail_the_table() -> None:
     class Leaking(Contest):
-        def scored(self, real: Tensor, synthetic: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
-            return models._contest._scored(self.critic, self._seen([real, *synthetic], generator), y)
+        def scored(self, kinds: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
+            return scored_kinds(self.critic, self._seen(kinds, generator), y)
 
     model = _model()
     model.contest.__class__ = Leaking
@@ -103,8 +105,8 @@ def test_the_objectives_weigh_the_terms_as_the_paper_does() -> None:
 def test_the_likelihood_of_a_perfect_reconstruction_is_zero_and_of_another_is_not(ruler: str) -> None:
     model = _model(ruler=ruler)
     x, y = _batch(model.spec)
-    same = model.contest.scored(x, [x], y, generator()).features
-    other = model.contest.scored(x, [x.flip(0)], y, generator()).features
+    same = model.contest.scored([x, x], y, generator()).features
+    other = model.contest.scored([x, x.flip(0)], y, generator()).features
     assert model.likelihood(same[0], same[1]) == 0
     assert model.likelihood(other[0], other[1]) > 0
 
@@ -169,7 +171,7 @@ def test_the_watch_sees_what_the_critic_tells_apart() -> None:
     model = _model()
     model.begin_step(0, 10)
     for _ in range(400):
-        model.contest.watch.update(torch.tensor(1.0), torch.tensor(0.9))
+        model.watch.update(torch.tensor(1.0), torch.tensor(0.9))
     assert "the critic has run away" in str(model.trouble())
 
 
@@ -196,7 +198,7 @@ def test_a_critic_learns_without_a_gradient_to_those_who_made_its_rows() -> None
     model = _model()
     x, y = _batch(model.spec)
     made = x.clone().requires_grad_()
-    terms = model.contest.critic_terms(x, [made], y, generator())
+    terms, _ = model.contest.critic_terms(x, [made], y, generator())
     assert torch.autograd.grad(terms["loss"], made, allow_unused=True) == (None,)
 
 
@@ -207,12 +209,10 @@ def test_the_likelihood_is_of_reconstructions_and_never_of_rows_of_the_prior() -
     both = (Decoded(reconstructions, reconstructions), Decoded(others, others))
     model._both_kinds = lambda *_: both  # type: ignore[method-assign,assign]
     terms = model.objectives()[1].loss(batch, generator())
-    features = model.contest.scored(batch.x, [reconstructions], batch.y, generator()).features
+    features = model.contest.scored([batch.x, reconstructions], batch.y, generator()).features
     torch.testing.assert_close(terms["likelihood"], model.likelihood(features[0], features[1]))
 
 
 def test_the_penalty_at_synthetic_rows_has_a_weight_of_its_own() -> None:
     usual, other, none = (_model(r1=0.5, **settings).contest for settings in ({}, {"r2": 0.25}, {"r2": 0}))
-    assert [contest.weights for contest in (usual, other, none)] == [
-        {"r1": 0.5, "r2": 0.5}, {"r1": 0.5, "r2": 0.25}, {"r1": 0.5, "r2": 0},
-    ]  # fmt: skip
+    assert [contest.penalties[:2] for contest in (usual, other, none)] == [(0.5, 0.5), (0.5, 0.25), (0.5, 0)]
