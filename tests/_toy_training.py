@@ -15,6 +15,7 @@ from augment.progress import Progress, silent
 from augment.training._batches import Rows, Sampler
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+from augment.training._spot_checks import SpotChecks
 from models._contract import (
     Batch,
     GenerativeModel,
@@ -129,6 +130,7 @@ def make_loop(
     batch_size: int = 8,
     checkpoint_seconds: float = 0.0,
     identity: dict[str, Any] | None = None,
+    spot_checks: SpotChecks | None = None,
 ) -> TrainingLoop:
     """A loop over 21 tiny rows in ``folder``; checkpoints after every step unless told otherwise."""
     rows = Rows(save_rows(folder / "rows"), Tensor.float, torch.device("cpu"))
@@ -150,6 +152,7 @@ def make_loop(
         folder=folder,
         journal=Journal(folder),
         progress=progress,
+        spot_checks=spot_checks,
     )
 
 

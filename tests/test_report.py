@@ -37,6 +37,7 @@ from augment.report import gate_table_markdown, summary_markdown
 from augment.report.distances import kolmogorov_smirnov, total_variation
 from augment.report.markdown import escaped
 from augment.report.sampling import sample_rows
+from augment.report.training import training_curves
 from augment.report.wording import number, percent
 from augment.schema import IMAGE_TYPE, DatasetSchema
 
@@ -216,6 +217,28 @@ def test_the_training_curve_draws_losses_and_passes_over_a_cut_line(table_versio
     assert "loss: 100 to 60.4" in text
     assert "step 40" in text
     assert "active_units" not in text
+    assert "Gradient norms" not in text
+
+
+def test_each_sort_of_training_figure_is_drawn_on_axes_of_its_own(table_version: Path) -> None:
+    path = table_version / "metrics.jsonl"
+    usual = {"critic.loss": 1.4, "critic.accuracy_real": 0.75, "critic.gradient_norm": 250.0, "generator.loss": 0.7}
+    spots = {40: {"coverage": 0.25, "coverage_of_real": 0.875, "near_copies": 0.0}}
+    spots[80] = {**spots[40], "coverage": 0.75, "near_copies": 0.125}
+    lines = [{"step": s, "seconds": 1.0, **usual, **spots.get(s, {})} for s in range(10, 91, 10)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    losses, rows_drawn, told, norms = training_curves(path)
+    assert [line.name for line in losses.lines] == ["critic.loss", "generator.loss"]
+    assert [(line.name, line.first, line.last) for line in rows_drawn.lines] == [
+        ("coverage", "0.25", "0.75"), ("coverage of real", "0.875", "0.875"), ("near copies", "0", "0.125"),
+    ]  # fmt: skip
+    assert rows_drawn.lines[0].path == "M284.4,70L568.9,26"  # of an axis from 0 at 92 to 1 at 4, up to step 90
+    assert (told.low, told.high, norms.high) == ("0", "1", "250")
+    text = report(table_version, TABLE_SCHEMA, TABLE_COUNTS, metrics_path=path)
+    for title in ("Losses", "Rows drawn in training", "What a critic tells apart", "Gradient norms"):
+        assert f"<h3>{title}</h3>" in text
+    found = json.loads((table_version / "report/metrics.json").read_text())
+    assert found["last_spot_check"] == {"step": 80, **spots[80]}
 
 
 def test_lineage_and_the_run_file_are_on_the_page(table_version: Path) -> None:

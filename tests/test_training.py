@@ -23,8 +23,9 @@ from augment.config import MODELS, TrainSection
 from augment.errors import InputError, TrainingError
 from augment.training import _batches as batches
 from augment.training import _loop as trainer
-from augment.training import build_model, check_model, refuse_without_pairs, train_key, training_choices
+from augment.training import build_model, check_model, refuse_without_pairs, train_key
 from augment.training._batches import Rows, Sampler, class_quotas
+from augment.training._choices import training_choices
 from augment.training._journal import Journal
 from augment.training._loop import TrainingLoop
 from augment.training._optimisation import learning_rate_factor

@@ -1,13 +1,10 @@
-"""Distributions of table columns and the training curve, as geometry for small vector drawings."""
+"""Distributions of table columns as geometry for small vector drawings."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 320, 96  # of a drawing, in its own units
 BINS = 24
 LEVELS = 9  # categories shown; the rest are summed up
-CURVE_POINTS = 160
-CURVES = 5
-CURVE_TERMS = ("loss", "nll", "kl")  # what shares one axis; other figures of training have scales of their own
 Floats = NDArray[np.float64]
 
 
@@ -213,69 +207,3 @@ def plain(text: str, limit: int) -> str:
     """``text`` cut to ``limit`` characters, with the signs that matplotlib would read as mathematics escaped."""
     cut = text if len(text) <= limit else text[: limit - 1] + "\u2026"
     return cut.replace("$", r"\$")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure over the steps: its name, its path, and its first and last value."""
-
-    name: str
-    path: str
-    first: str
-    last: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Training figures over steps, on axes from ``low`` to ``high`` and up to step ``steps``."""
-
-    lines: tuple[Line, ...]
-    low: str
-    high: str
-    steps: str
-
-
-def training_curve(path: Path | None) -> Curve | None:
-    """The losses in a ``metrics.jsonl`` over its steps, or null where there are none."""
-    records = _records(path)
-    names = list(dict.fromkeys(key for r in records for key in r if key != "step" and _is_number(r[key])))
-    losses = [n for n in names if n.rpartition(".")[2] in CURVE_TERMS or "loss" in n][:CURVES]
-    series = {n: _thinned([(float(r["step"]), float(r[n])) for r in records if _is_number(r.get(n))]) for n in losses}
-    values = np.array([value for points in series.values() for _, value in points])
-    if not len(values):
-        return None
-    low, high = float(values.min()), float(np.quantile(values, 0.98))  # the first steps may run out of the picture
-    last_step = max(step for points in series.values() for step, _ in points) or 1.0
-    scale = (HEIGHT - 8) / ((high - low) or 1.0)
-
-    def place(step: float, value: float) -> str:
-        return f"{step / last_step * 640:.4g},{4 + (high - value) * scale:.4g}"
-
-    lines = (
-        Line(name, "M" + "L".join(place(*p) for p in points), number(points[0][1]), number(points[-1][1]))
-        for name, points in series.items()
-    )
-    return Curve(tuple(lines), number(low), number(high), number(last_step))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _records(path: Path | None) -> list[dict[str, Any]]:
-    """The records of a JSON lines file that say their step; a line cut short by a kill is passed over."""
-    records = []
-    for line in path.read_text().splitlines() if path is not None and path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and _is_number(record.get("step")):
-            records.append(record)
-    return records
-
-
-def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most ``CURVE_POINTS`` points, each the mean of its neighbours."""
-    parts = np.array_split(np.array(sorted(points)), min(len(points), CURVE_POINTS))
-    return [(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts]

@@ -12,7 +12,6 @@ from augment.classifying import ClassifierRecord
 from augment.columns import KINDS
 from augment.gates import GateResult, judged, plural
 from augment.report import wording
-from augment.report.charts import training_curve
 from augment.report.drawings import Drawing, Figure, Panel, Poster, drawings_of
 from augment.report.facts import audit_details, facts_of, run_file
 from augment.report.poster import Heading, chart_poster
@@ -21,6 +20,7 @@ from augment.report.rows import RowTable, nearest_pairs, random_rows
 from augment.report.sampling import sample_sides
 from augment.report.structure import associations_of, gauges_of, map_of, measures_of
 from augment.report.surprises import chance, surprises_of
+from augment.report.training import last_spot_check, training_curves
 from augment.report.traversals import Latents, latents_of
 from augment.report.worth import worth_of
 from augment.report.worth_words import METRICS, signed
@@ -66,7 +66,7 @@ def write_report(
     report = folder / "report"
     report.mkdir(parents=True, exist_ok=True)
     latents = latents_of(latents_path, schema)
-    (report / "metrics.json").write_text(json.dumps(_metrics(panels, counts, seed, latents), indent=1) + "\n")
+    (report / "metrics.json").write_text(_metrics(panels, counts, seed, latents, last_spot_check(metrics_path)))
     heading = Heading(f"{dataset}: real and synthetic", _subtitle(verdict, counts, panels, seed))
     (report / "samples.png").write_bytes(_poster(panels, heading))
     details = audit_details(audit_metrics_path)
@@ -88,11 +88,11 @@ def write_report(
 
 
 def _training(metrics: Path | None, classifier: Path | None, latents: Latents | None) -> dict[str, Any]:
-    """What became of the training: its curve, and what the model holds beside the drawing of rows."""
+    """What became of the training: its curves, and what the model holds beside the drawing of rows."""
     told = None
     if classifier is not None and classifier.is_file():
         told = ClassifierRecord.model_validate_json(classifier.read_text())
-    return {"curve": training_curve(metrics), "classifier": told, "latents": latents}
+    return {"curves": training_curves(metrics), "classifier": told, "latents": latents}
 
 
 def _every_class(schema: DatasetSchema, counts: Counts) -> Counts:
@@ -191,8 +191,10 @@ def _measured(panels: Panels) -> list[tuple[str, Figure]]:
     return sorted(figures, key=lambda named: -(named[1].distance.value or 0.0))
 
 
-def _metrics(panels: Panels, counts: Counts, seed: int, latents: Latents | None) -> dict[str, Any]:
-    """The figures that the page shows, as they are written to ``metrics.json``."""
+def _metrics(
+    panels: Panels, counts: Counts, seed: int, latents: Latents | None, spot_check: Mapping[str, float] | None
+) -> str:
+    """The figures that the page shows, as the text of ``metrics.json``."""
     columns = [
         {
             "column": panel.title,
@@ -208,7 +210,11 @@ def _metrics(panels: Panels, counts: Counts, seed: int, latents: Latents | None)
         for figure in panel.figures
     ]
     figures = {"seed": seed, "classes": {name: dict(count) for name, count in counts.items()}, "columns": columns}
-    return figures if latents is None else {**figures, "latents": latents.record.model_dump()}
+    more = {
+        "latents": None if latents is None else latents.record.model_dump(),
+        "last_spot_check": spot_check,
+    }
+    return json.dumps(figures | {name: found for name, found in more.items() if found is not None}, indent=1) + "\n"
 
 
 def _subtitle(verdict: wording.Verdict, counts: Counts, panels: Panels, seed: int) -> str:

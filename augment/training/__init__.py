@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
 import models
 from augment._devices import (
@@ -32,13 +31,15 @@ from augment.codec import Codec
 from augment.critique import LATENTS_FILE, TRAVERSALS_FILE, write_latents
 from augment.encoding import encode, encode_key
 from augment.errors import InputError, TrainingError
+from augment.operators import chosen_operator
 from augment.progress import Progress, silent
 from augment.store import ArtifactRef, Store, code_version, hash_json
-from augment.training._batches import Rows, Sampler, Sampling
+from augment.training._batches import Rows, Sampler
 from augment.training._checkpoint import save_tensors
+from augment.training._choices import TrainingChoices, training_choices
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
-from augment.training._optimisation import Schedule
+from augment.training._spot_checks import SpotChecks, moments, spot_checks
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ WEIGHTS = "weights.safetensors"
 MODEL = "model.json"
 SETTINGS = "settings.json"  # the model's: what weights alone do not tell, as how rows are drawn with them
 CODEC = "codec.json"
-WARMUP_SHARE = 4  # the default warm-up takes at most one step in so many
 CODE = (
     "augment.training",
     "augment._devices",
@@ -57,42 +57,6 @@ CODE = (
 )
 # Other versions compute other bytes. The build (+cpu, +cu130) is not in it: it differs between the machines of a run.
 TORCH = torch.__version__.partition("+")[0]
-
-
-class TrainingChoices(BaseModel):
-    """The settings of a training that its result depends on, with the model's own defaults filled in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int
-    batch_size: int
-    ema_decay: float
-    schedule: Schedule
-    warmup_steps: int
-    sampling: Sampling
-    threads: int
-    precision: str
-    compile: bool
-
-
-def training_choices(model: ModelConfig, settings: TrainSection) -> TrainingChoices:
-    """What ``settings`` say, completed by the defaults of ``model``."""
-    default = type(model).training
-    steps = settings.steps or default.steps
-    warmup = settings.warmup_steps
-    if warmup is None:
-        warmup = min(default.warmup_steps, steps // WARMUP_SHARE)
-    return TrainingChoices(
-        steps=steps,
-        batch_size=settings.batch_size or default.batch_size,
-        ema_decay=default.ema_decay if settings.ema_decay is None else settings.ema_decay,
-        schedule=settings.schedule or default.schedule,
-        warmup_steps=warmup,
-        sampling=settings.sampling or default.sampling,
-        threads=settings.threads,
-        precision=settings.precision,
-        compile=settings.compile,
-    )
 
 
 def model_code(model: ModelConfig) -> str:
@@ -227,7 +191,8 @@ class TrainingRun:
         )
         try:
             model = build_model(self.config, codec.spec, self.seed)
-            loop = self._loop(model, rows, folder, journal, progress)
+            checks = self._spot_checks(rows, codec, store, journal)
+            loop = self._loop(model, rows, folder, journal, progress, checks)
             with cpu_threads(self.choices.threads):
                 loop.run()
         except RuntimeError as error:
@@ -290,8 +255,26 @@ class TrainingRun:
                     (folder / name).unlink(missing_ok=True)
                 journal.say(f"{title} not shown: {type(error).__name__}: {error}")
 
+    def _spot_checks(self, rows: Rows, codec: Codec, store: Store, journal: Journal) -> SpotChecks | None:
+        """What is looked at while the model is trained; like all such looks it fails with a line in the journal."""
+        choices, operator = self.choices, chosen_operator(self.config, None)
+        when = moments(choices.steps, choices.batch_size, self.config.evaluations(operator))
+        validation = store.path(self.real) / "validation.parquet"
+        try:
+            with cpu_threads(choices.threads):
+                return spot_checks(rows, validation, codec, operator, when, self.seed)
+        except Exception as error:  # noqa: BLE001 - rows of any table are read here
+            journal.say(f"no rows are drawn to look at: {type(error).__name__}: {error}")
+            return None
+
     def _loop(
-        self, model: GenerativeModel, rows: Rows, folder: Path, journal: Journal, progress: Progress
+        self,
+        model: GenerativeModel,
+        rows: Rows,
+        folder: Path,
+        journal: Journal,
+        progress: Progress,
+        checks: SpotChecks | None,
     ) -> TrainingLoop:
         choices = self.choices
         identity = _identity(self.real, self.config, choices, self.seed)
@@ -314,6 +297,7 @@ class TrainingRun:
             folder=folder,
             journal=journal,
             progress=progress,
+            spot_checks=checks,
         )
 
     def _record(self, spec: TensorSpec, parameters: int, loop: TrainingLoop, store: Store) -> dict[str, Any]:

@@ -28,7 +28,11 @@ class Journal:
         self._append(LOG, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {sentence}\n")
 
     def record(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Add a line to ``metrics.jsonl``: ``values`` are means over the steps since the line before."""
+        """Add a line to ``metrics.jsonl``: ``values`` are means over the steps since the line before.
+
+        These are the terms that each objective's loss returns and its ``gradient_norm``, ``OBJECTIVE.TERM`` where there
+        are several. The figures of :mod:`augment.training._spot_checks` beside them are of that step alone.
+        """
         self._append(METRICS, json.dumps({"step": step, "seconds": round(seconds, 3), **values}) + "\n")
 
     def rewind(self, step: int) -> None:

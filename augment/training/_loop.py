@@ -23,6 +23,7 @@ from augment.training._checkpoint import Checkpoint, CheckpointState, load_newes
 from augment.training._interruption import Interruption
 from augment.training._journal import Journal
 from augment.training._optimisation import AveragedWeights, ObjectiveStep, Schedule, learning_rate_factor
+from augment.training._spot_checks import SpotChecks
 from models._contract import GenerativeModel, WatchesTraining
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class TrainingLoop:
         folder: Path,
         journal: Journal,
         progress: Progress,
+        spot_checks: SpotChecks | None = None,
     ) -> None:
         self._model = model
         self._fabric = fabric
@@ -100,6 +102,7 @@ class TrainingLoop:
         self._folder = folder / CHECKPOINTS
         self._journal = journal
         self._progress = progress
+        self._spot_checks = spot_checks
         fabric.to_device(model)
         model.to(memory_format=torch.channels_last)  # convolutions are a tenth faster so on a CPU, more on a GPU
         self._steps: Sequence[ObjectiveStep] = [
@@ -134,7 +137,7 @@ class TrainingLoop:
             while self.step < self._settings.steps:
                 self._take_step()
                 now = time.monotonic()
-                if self.step % LOOK_EVERY == 0 or now - self._looked > LOOK_SECONDS:
+                if self.step % LOOK_EVERY == 0 or self._is_checked() or now - self._looked > LOOK_SECONDS:
                     self._look()
                 if now - self._showed >= SHOW_SECONDS or self.step == self._settings.steps:
                     self._showed = now
@@ -185,9 +188,30 @@ class TrainingLoop:
                 name = term if len(self._steps) == 1 else f"{source.objective.name}.{term}"
                 sums.setdefault(name, []).append(value)
         self._shown = {name: sum(values) / len(values) for name, values in sums.items()}
-        self._journal.record(self.step, self.seconds, self._shown)
+        self._journal.record(self.step, self.seconds, {**self._shown, **self._checked()})
         if self.step % LOOK_EVERY == 0:  # never at a step that a clock has chosen
             self._heed()
+
+    def _is_checked(self) -> bool:
+        return self._spot_checks is not None and self._spot_checks.due(self.step, self._settings.steps)
+
+    def _checked(self) -> dict[str, float]:
+        """What rows of the averaged weights are like, at the steps where some are drawn.
+
+        It is there to be looked at alone, so whatever fails leaves a line in the journal and the training as it is.
+        """
+        if self._spot_checks is None or not self._is_checked():
+            return {}
+        self._model.eval()
+        try:
+            with self.average.lent():
+                return self._spot_checks.figures(self._model, self.step)
+        except Exception as error:  # noqa: BLE001 - a model's own code draws here, and may raise anything
+            self._journal.say(f"no rows are drawn to look at from now on: {type(error).__name__}: {error}")
+            self._spot_checks = None
+            return {}
+        finally:
+            self._model.train()
 
     def _heed(self) -> None:
         """Stop if the model says that training is lost."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -50,6 +52,21 @@ class AveragedWeights:
         torch._foreach_lerp_(averages, [self._source[name] for name in self._floating], 1 - decay)
         for name in self._copied:
             self.tensors[name].copy_(self._source[name])
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """A block in which the model has the averages for its weights; it gets back what it had."""
+        kept = {name: tensor.detach().clone() for name, tensor in self._source.items()}
+        self._give(self.tensors)
+        try:
+            yield
+        finally:
+            self._give(kept)
+
+    @torch.no_grad()
+    def _give(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in self._source.items():
+            tensor.copy_(tensors[name])
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:

@@ -111,7 +111,7 @@ def learn_encoders(real: ArtifactRef, seed: int, store: Store, progress: Progres
         mapped = np.load(encoded / "x.npy", mmap_mode="r")
         places = places_by_class(y, own_seed, "train")
         train = {label: _flat(codec, mapped[chosen.numpy()]) for label, chosen in places.items()}
-        held = _held_out(store.path(real) / "validation.parquet", codec, own_seed)
+        held = held_out_rows(store.path(real) / "validation.parquet", codec, own_seed)
         side = learn_from(codec.spec, train, held, own_seed, ENCODER, JUDGE, accuracy=False)
         codec.save(folder / "codec.json")
         _save(folder, side, places)
@@ -190,10 +190,14 @@ def _part(rows: dict[str, Tensor], prefix: str) -> dict[int, Tensor]:
     return dict(sorted(found.items()))
 
 
-def _held_out(file: Path, codec: Codec, seed: int) -> dict[int, Tensor]:
-    """Some flat validation rows of each class; encoded twice, labels first, so that few are in memory."""
+def held_out_rows(file: Path, codec: Codec, seed: int, most: int | None = None) -> dict[int, Tensor]:
+    """Some flat rows ``(N, size)`` of each class of the Parquet file of validation rows, ``most`` of each at most.
+
+    They are encoded twice, labels first, so that few are in memory.
+    """
     labels = [torch.from_numpy(_labels(codec, batch)) for batch in _file_batches(file)]
     places = places_by_class(torch.cat(labels or [torch.empty(0, dtype=torch.int64)]), seed, "held-out")
+    places = {y: chosen[:most] for y, chosen in places.items()}
     found: dict[int, list[Tensor]] = {y: [] for y in places}
     start = 0
     for batch in _file_batches(file):
