@@ -104,13 +104,17 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def repeatable_convolutions() -> Iterator[None]:
-    """A block in which cuDNN takes kernels alone that add up in one order, so that a GPU repeats its bytes too.
+def repeatable_sums() -> Iterator[None]:
+    """A block in which a GPU adds up in one order, so that it repeats its bytes too.
 
-    What it takes by default for the gradients of weights adds up in the order in which threads arrive.
+    What cuDNN takes by default for the gradients of weights adds up in the order in which threads arrive. And autograd
+    adds the gradients of a weight in the order of the numbers of the nodes that they come from, of which each thread
+    has a counter of its own: where a gradient is differentiated again, its nodes are made by the thread of the GPU, and
+    their place among the others would depend on all that the process did before. So there is one thread alone.
     """
     cudnn = torch.backends.cudnn
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32):
+    flags = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32)
+    with flags, torch.autograd.set_multithreading_enabled(False):
         yield
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 import models
-from augment._devices import choose_device, cpu_threads, device_title, is_out_of_memory, repeatable_convolutions
+from augment._devices import choose_device, cpu_threads, device_title, is_out_of_memory, repeatable_sums
 from augment._exemplars import Exemplars, exemplars_key, open_exemplars, parent_ids
 from augment._plugins import find_plugins
 from augment._seeding import derive_seed
@@ -259,7 +259,7 @@ def drawn_batches(
         generator = torch.Generator(device=device).manual_seed(batch_seed)
         picked = exemplars.pick(padded.numpy(), request.first_index + first) if exemplars is not None else []
         try:
-            with torch.inference_mode(), repeatable_convolutions():
+            with torch.inference_mode(), repeatable_sums():
                 parents = exemplars.tensors(picked, device) if exemplars is not None else []
                 x = draw(padded.to(device), parents, generator)
         except RuntimeError as error:

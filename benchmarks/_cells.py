@@ -25,22 +25,30 @@ Summary = Callable[[list[Cell]], Cell]
 class Cells:
     """The finished cells in ``path``, and their summary: ``{"machine", "versions", "rows", "cells"}``.
 
-    ``key`` names the entries that tell one cell from another; a cell is measured anew when an entry of ``same`` has
-    changed since, and figures of cells that differ in one are never put together. A cell that was ``absent`` is tried
-    again each time.
+    ``key`` names the entries that tell one cell from another, ``row`` those that the cells of a row share; a cell is
+    measured anew when an entry of ``same`` has changed since, and figures of cells that differ in one are never put
+    together. A cell that was ``absent`` is tried again each time.
     """
 
-    def __init__(self, path: Path, key: Sequence[str], same: Sequence[str], summary: Summary) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: Sequence[str],
+        same: Sequence[str],
+        summary: Summary,
+        row: Sequence[str] = ("data", "kind"),
+    ) -> None:
         self.path = path
         self.key = tuple(key)
         self.same = tuple(same)
         self.summary = summary
+        self.row = tuple(row)
         self._asked: dict[tuple[Any, ...], Cell] = {}
         self.cells: list[Cell] = json.loads(path.read_text())["cells"] if path.exists() else []
 
     def fill(self, asked: Cell, measure: Callable[[], Cell]) -> None:
         """Measure the cell that ``asked`` names, unless it is there, and keep it; what cannot be measured is said."""
-        self._asked[asked["data"], asked["kind"]] = asked
+        self._asked[self._group(asked)] = asked
         found = next((c for c in self.cells if self._place(c) == self._place(asked)), None)
         if found and "absent" not in found and all(found.get(n) == asked.get(n) for n in self.same):
             print(f"kept: {self._title(asked)}", file=sys.stderr)
@@ -53,17 +61,25 @@ class Cells:
             traceback.print_exc()
             cell = {**asked, "absent": traceback.format_exc(limit=0).strip().splitlines()[-1]}
         print(f"measured: {self._title(asked)}: {cell.get('absent') or 'done'}", file=sys.stderr)
-        self.cells = sorted([c for c in self.cells if self._place(c) != self._place(asked)] + [cell], key=self._place)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps(self.document(), indent=1) + "\n")
+        self._keep([cell])
+
+    def take(self, path: Path) -> None:
+        """Keep the cells of another file of the same benchmark, in the place of those that are here."""
+        self._keep(json.loads(path.read_text())["cells"])
 
     def document(self, absent: Iterable[Cell] = ()) -> dict[str, Any]:
         """What the benchmark prints, with rows for data that are ``absent``."""
         groups: dict[tuple[Any, ...], list[Cell]] = {}
         for cell in self.cells:
-            groups.setdefault((cell["data"], cell["kind"]), []).append(cell)
+            groups.setdefault(self._group(cell), []).append(cell)
         rows = [self.summary(self._alike(group, cells)) for group, cells in groups.items()] + list(absent)
         return {"machine": machine(), "versions": versions(), "rows": rows, "cells": self.cells}
+
+    def _keep(self, cells: Iterable[Cell]) -> None:
+        by_place = {self._place(cell): cell for cell in (*self.cells, *cells)}
+        self.cells = [by_place[place] for place in sorted(by_place)]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps(self.document(), indent=1) + "\n")
 
     def _alike(self, group: tuple[Any, ...], cells: list[Cell]) -> list[Cell]:
         """The cells that were measured as those asked for now, else as most of them were."""
@@ -75,6 +91,9 @@ class Cells:
 
     def _variant(self, cell: Cell) -> str:
         return json.dumps([cell.get(name) for name in self.same], sort_keys=True)
+
+    def _group(self, cell: Cell) -> tuple[Any, ...]:
+        return tuple(cell[name] for name in self.row)
 
     def _place(self, cell: Cell) -> tuple[Any, ...]:
         return tuple(cell[name] for name in self.key)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,5 +30,9 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that decide speed."""
-    return {name: version(name) for name in NAMED}
+    """Versions of the libraries that decide speed, of those that are installed."""
+    found = {}
+    for name in NAMED:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -12,16 +13,16 @@ from augment.training._loop import TrainingLoop
 WARM, TIMED, PROFILED, NAMED = 5, 15, 5, 8
 
 
-def seconds_of_a_step(loop: TrainingLoop) -> float:
-    """The mean over some warm steps, by the clock."""
+def seconds_of_a_step(loop: TrainingLoop, timed: int = TIMED, clock: Callable[[], float] = time.monotonic) -> float:
+    """The mean over ``timed`` warm steps, by ``clock``."""
     for _ in range(WARM):
         loop._take_step()
     loop._look()  # waits for the device
-    began = time.monotonic()
-    for _ in range(TIMED):
+    began = clock()
+    for _ in range(timed):
         loop._take_step()
     loop._look()
-    return (time.monotonic() - began) / TIMED
+    return (clock() - began) / timed
 
 
 def shares_of_a_step(loop: TrainingLoop) -> dict[str, float]:

@@ -11,17 +11,57 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from _step_profile import seconds_of_a_step, shares_of_a_step
 
+from augment._devices import choose_precision
 from augment.progress import Progress, silent
 from augment.store import write_atomically
-from augment.training._loop import TrainingLoop
+from augment.training import build_model
+from augment.training._batches import Rows, Sampler
+from augment.training._journal import Journal
+from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+from models._contract import ModelConfig, TensorSpec
 
 MARKS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # shares of the training at which it is looked at
 CURVE, STEPS = "curve.jsonl", "steps.json"
 
 MakeLoop = Callable[[Path, int, Progress], TrainingLoop]
 Look = Callable[[TrainingLoop], Mapping[str, float | None]]
+
+
+def usual_loop(
+    config: ModelConfig,
+    spec: TensorSpec,
+    rows: Rows,
+    device: torch.device,
+    seed: int,
+    folder: Path,
+    steps: int,
+    progress: Progress = silent,
+    batch_size: int | None = None,
+) -> TrainingLoop:
+    """A training of ``steps`` steps in ``folder`` with the model's own batch size, schedule and averaging."""
+    own = config.training
+    return TrainingLoop(
+        build_model(config, spec, seed),
+        fabric=open_fabric(device, choose_precision("auto", device)),
+        rows=rows,
+        sampler=Sampler(rows.labels, batch_size or own.batch_size, seed, own.sampling),
+        settings=LoopSettings(
+            steps=steps,
+            ema_decay=own.ema_decay,
+            schedule=own.schedule,
+            warmup_steps=min(own.warmup_steps, steps // 4),
+            checkpoint_seconds=60,
+            compiled=False,
+            seed=seed,
+            identity={"case": folder.name, "steps": steps},
+        ),
+        folder=folder,
+        journal=Journal(folder),
+        progress=progress,
+    )
 
 
 class Curve:

@@ -1,16 +1,18 @@
 """Class-conditional models on CIFAR-10: how like real photos their rows are, after so many minutes of training.
 
     python benchmarks/colour_photos.py --data DIR [--quick] [--json] [--device cuda] [--kinds flow_matching]
-                                       [--minutes 6] [--train-rows 50000] [--set kind.setting=value ...]
+                                       [--minutes 6] [--train-rows 50000] [--batch-size 64]
+                                       [--set kind.setting=value ...]
 
 DIR holds cifar10-jpeg/ (train.zip and test.zip with a folder of JPEG files for each class), whose pixels are not the
-published ones: no figure here can be held against those of papers, only against the real rows beside it. Each model
-is trained by our trainer for --minutes by the clock, with its own batch size, schedule and averaging; along the way
-1,000 rows are drawn of the averaged weights and their coverage and Fréchet distance noted. At the end 1,000 rows of
-every class are judged as augment/worth/fidelity.py says, by encoders and classifiers of our own that are larger and
-trained for longer than those of the gates; `floor` is what training photos score in the place of the drawn ones, and
-`ratio` is the accuracy on test photos of a classifier trained on drawn rows alone over that of one trained on as many
-real ones. A training is kept below --folder: one that was stopped goes on. Pictures go to docs/pictures.
+published ones: no figure here can be held against those of papers, only against the real rows beside it. Each model is
+trained by our trainer for --minutes by the clock, with its own batch size (but for --batch-size), schedule and
+averaging; along the way 1,000 rows are drawn of the averaged weights and their coverage and Fréchet distance noted. At
+the end 1,000 rows of every class are judged as augment/worth/fidelity.py says, by encoders and classifiers of our own
+that are larger and trained for longer than those of the gates; `floor` is what training photos score in the place of
+the drawn ones, and `ratio` is the accuracy on test photos of a classifier trained on drawn rows alone over that of one
+trained on as many real ones. A training is kept below --folder: one that was stopped goes on. Pictures go to
+docs/pictures.
 """
 
 from __future__ import annotations
@@ -31,19 +33,17 @@ import numpy as np
 import torch
 from _machine import machine, versions
 from _picture_grid import write_picture_grid
-from _timed_training import train_for
+from _timed_training import train_for, usual_loop
 from torch import Tensor
 
-from augment._devices import choose_device, choose_precision, device_title
+from augment._devices import choose_device, device_title
 from augment._seeding import derive_seed, numpy_generator
 from augment.config import MODELS
-from augment.progress import Progress
 from augment.runfile import load_run_config
 from augment.store import hash_json
 from augment.training import build_model, model_code
-from augment.training._batches import Rows, Sampler
-from augment.training._journal import Journal
-from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+from augment.training._batches import Rows
+from augment.training._loop import TrainingLoop
 from augment.worth._classifier import Design
 from augment.worth.fidelity import RealSide, learn_real, measure_diversity, measure_fidelity
 from models._contract import Batch, ModelConfig, SamplesPrior, Span, TensorSpec
@@ -88,6 +88,7 @@ class Photos:
     real: RealSide
     minutes: float
     looked_at: int  # rows of a class, along the way
+    batch_size: int | None  # None: the model's own
 
     @classmethod
     def read(cls, args: argparse.Namespace, device: torch.device) -> Photos:
@@ -105,12 +106,14 @@ class Photos:
         ]
         designs = (QUICK, QUICK) if args.quick else (ENCODER, JUDGE)
         real = learn_real(SPEC, sides[0], sides[1], derive_seed(SEED, "photos"), *designs)
-        return cls(folder, device, sides[0], real, args.minutes, 10 if args.quick else LOOKED_AT)
+        return cls(folder, device, sides[0], real, args.minutes, 10 if args.quick else LOOKED_AT, args.batch_size)
 
     def measure(self, config: ModelConfig, folder: Path, drawn: int, pictures: Path) -> dict[str, Any]:
         """Train a model, or go on with it, and judge what it draws."""
         folder.mkdir(parents=True, exist_ok=True)
-        loop, curve, plan = train_for(self.minutes, folder, partial(self._loop, config), partial(self._look, config))
+        rows_read = Rows(self.folder, scaled, self.device)
+        loop_of = partial(usual_loop, config, SPEC, rows_read, self.device, SEED, batch_size=self.batch_size)
+        loop, curve, plan = train_for(self.minutes, folder, loop_of, partial(self._look, config))
         began = time.monotonic()
         rows = self._drawn(loop, config, drawn)
         seconds = time.monotonic() - began
@@ -128,7 +131,7 @@ class Photos:
             "device": device_title(self.device),
             "minutes": round(curve.seconds / 60, 2),
             "steps": plan["steps"],
-            "batch_size": config.training.batch_size,
+            "batch_size": self.batch_size or config.training.batch_size,
             "milliseconds_a_step": plan["milliseconds"],
             "where_a_step_goes": plan["shares"],
             "parameters": sum(parameter.numel() for parameter in loop.average.tensors.values()),
@@ -142,29 +145,6 @@ class Photos:
     def _shown(self) -> Tensor:
         """The places of eight training photos of each class."""
         return torch.cat([torch.nonzero(self.train.y == y)[:8, 0] for y in range(10)])
-
-    def _loop(self, config: ModelConfig, folder: Path, steps: int, progress: Progress) -> TrainingLoop:
-        rows, own = Rows(self.folder, scaled, self.device), config.training
-        settings = LoopSettings(
-            steps=steps,
-            ema_decay=own.ema_decay,
-            schedule=own.schedule,
-            warmup_steps=min(own.warmup_steps, steps // 4),
-            checkpoint_seconds=60,
-            compiled=False,
-            seed=SEED,
-            identity={"case": folder.name, "steps": steps},
-        )
-        return TrainingLoop(
-            build_model(config, SPEC, SEED),
-            fabric=open_fabric(self.device, choose_precision("auto", self.device)),
-            rows=rows,
-            sampler=Sampler(rows.labels, own.batch_size, SEED, own.sampling),
-            settings=settings,
-            folder=folder,
-            journal=Journal(folder),
-            progress=progress,
-        )
 
     def _look(self, config: ModelConfig, loop: TrainingLoop) -> dict[str, float | None]:
         found = measure_diversity(self.real, self._drawn(loop, config, self.looked_at))
@@ -205,6 +185,7 @@ def main() -> int:
     parser.add_argument("--set", nargs="*", default=[], metavar="KIND.SETTING=VALUE", dest="changes")
     parser.add_argument("--minutes", type=float, help="of training, each model")
     parser.add_argument("--train-rows", type=int)
+    parser.add_argument("--batch-size", type=int, help="of training; the model's own by default")
     parser.add_argument("--device", default="auto")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--folder", type=Path, default=cache / "augment-benchmarks" / "photos")
@@ -220,9 +201,8 @@ def main() -> int:
         args.kinds = []
     for kind in args.kinds:
         config = config_of(kind, args.changes)
-        name = (
-            f"{kind}-{hash_json([config.model_dump(mode='json'), model_code(config), args.minutes, device.type])[:8]}"
-        )
+        asked = [config.model_dump(mode="json"), model_code(config), args.minutes, args.batch_size, device.type]
+        name = f"{kind}-{hash_json(asked)[:8]}"
         place = UNFINISHED / "pictures" if args.quick else PICTURES
         row = read.measure(config, args.folder / name, 50 if args.quick else DRAWN, place)
         rows.append({"case": kind, "data": "CIFAR-10 re-encoded as JPEG", **row})

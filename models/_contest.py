@@ -7,7 +7,7 @@ logarithm of a density ratio is what its score estimates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models._adversarial import AdversarialLoss
 from models._augmentation import ChangeName, draw_changes, refuse_unfit, usual_changes
 from models._contract import Form, TensorSpec
-from models._critics import Critic, Scored, scored_kinds
+from models._critics import Critic, Scored, scored_kinds, scored_with_gradients
 from models._generators import as_seen
 from models._penalties import Penalties, one_centred, zero_centred
 from models._spectral import iterate
@@ -126,9 +126,10 @@ class Contest(nn.Module):
             iterate(self.critic)
         kinds = [rows.detach() for rows in (real.float(), *synthetic)]
         seen = self._seen(kinds, generator)
-        scored = scored_kinds(self.critic, seen, y)
+        scored, squared = self._scored_with_gradients(seen, y)
         of_real, of_synthetic = scored.score[0], scored.score[1:]
-        terms = {"adversarial": self.loss.critic(of_real, of_synthetic).mean(), **self._penalised(seen, y, generator)}
+        penalties = self._penalties(seen, squared, y, generator)
+        terms = {"adversarial": self.loss.critic(of_real, of_synthetic).mean(), **penalties}
         with torch.no_grad():
             middle = (of_real.mean() + of_synthetic.mean()) / 2
             figures = {
@@ -143,11 +144,14 @@ class Contest(nn.Module):
     def scored(self, kinds: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> Scored:
         """Scores ``(kinds, B)`` and features ``(kinds, B, width)`` of each kind of rows ``(B, *shape)``.
 
-        Gradients reach those that made the rows, and never the critic.
+        Gradients reach those that made the rows, and never the critic. Real rows come first: nobody made them, and a
+        pass of their own leaves them out of the way back.
         """
         seen = self._seen([rows.float() for rows in kinds], generator)
+        fixed = 0 if seen[0].requires_grad else 1
         with passed_through(self.critic):
-            return scored_kinds(self.critic, seen, y)
+            parts = [scored_kinds(self.critic, part, y) for part in (seen[:fixed], seen[fixed:]) if part]
+        return Scored(*(torch.cat(both) for both in zip(*parts, strict=True)))
 
     def against(self, synthetic: Tensor, real: Tensor) -> Tensor:
         """What those minimise who made the rows, a scalar, for scores ``(kinds, B)`` of their rows and ``(B,)``.
@@ -161,21 +165,34 @@ class Contest(nn.Module):
         change = draw_changes(self.spec, self.changes, len(kinds[0]), generator)
         return [change(as_seen(self.spec, rows)) for rows in kinds]
 
-    def _penalised(self, seen: Sequence[Tensor], y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _scored_with_gradients(self, seen: Sequence[Tensor], y: Tensor) -> tuple[Scored, Tensor]:
+        """What the critic makes of each kind of rows, and squared gradients ``(kinds, B)``; 0 where none is asked for.
+
+        In one pass, unless they are asked for at real rows alone or at synthetic ones alone.
+        """
+        asked = [bool(weight) and self.penalised for weight in (self.penalties.r1, self.penalties.r2)]
+        sides = [seen] if asked[0] == asked[1] else [seen[:1], seen[1:]]
+        read = [self._side(kinds, y, sloped) for kinds, sloped in zip(sides, asked, strict=False)]
+        scores, features, squared = (torch.cat(parts) for parts in zip(*read, strict=True))
+        return Scored(scores, features), squared
+
+    def _side(self, kinds: Sequence[Tensor], y: Tensor, sloped: bool) -> tuple[Tensor, Tensor, Tensor]:
+        if sloped:
+            scored, squared = scored_with_gradients(self.critic, kinds, y)
+            return *scored, squared
+        scored = scored_kinds(self.critic, kinds, y)
+        return *scored, torch.zeros_like(scored.score)
+
+    def _penalties(
+        self, seen: Sequence[Tensor], squared: Tensor, y: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The weighted penalties by name; zero in a step that does not take them, so that their mean is right."""
-        weights, real, synthetic = self.penalties, seen[0], torch.cat([*seen[1:]])
-        labels = y.repeat(len(seen) - 1)
-        taken: dict[str, tuple[float, Callable[[], Tensor]]] = {
-            "r1": (weights.r1, lambda: zero_centred(self.critic, real, y)),
-            "r2": (weights.r2, lambda: zero_centred(self.critic, synthetic, labels)),
-            "gradient_penalty": (
-                weights.gradient,
-                lambda: one_centred(self.critic, torch.cat([real] * (len(seen) - 1)), synthetic, labels, generator),
-            ),
-        }
-        zero = torch.zeros((), device=y.device)
-        return {
-            name: weight * self.penalty_every * penalty().mean() if self.penalised else zero
-            for name, (weight, penalty) in taken.items()
-            if weight
-        }
+        weights, others = self.penalties, len(seen) - 1
+        found = {"r1": (weights.r1, zero_centred(squared[0])), "r2": (weights.r2, zero_centred(squared[1:]))}
+        if weights.gradient:
+            between = torch.zeros((), device=y.device)
+            if self.penalised:
+                real, synthetic = torch.cat([seen[0]] * others), torch.cat([*seen[1:]])
+                between = one_centred(self.critic, real, synthetic, y.repeat(others), generator)
+            found["gradient_penalty"] = (weights.gradient, between)
+        return {name: weight * self.penalty_every * at.mean() for name, (weight, at) in found.items() if weight}

@@ -19,6 +19,7 @@ from models._contract import TensorSpec
 from models._generators import NetName
 from models._minibatch import MinibatchFeatures
 from models._nets import LabelEmbedding, NetSize, grid_stages
+from models._penalties import squared_gradients
 from models._semi_supervised import real_score
 from models._spectral import normalised
 from models._techniques import Techniques
@@ -210,3 +211,15 @@ def scored_kinds(critic: Critic, kinds: Sequence[Tensor], y: Tensor) -> Scored:
         score, features = critic.scored(torch.cat([*kinds]), y.repeat(len(kinds)))
     shape = (len(kinds), len(y))
     return Scored(score.float().reshape(shape), features.float().reshape(*shape, -1))
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a gradient of a gradient is not compiled
+def scored_with_gradients(critic: Critic, kinds: Sequence[Tensor], y: Tensor) -> tuple[Scored, Tensor]:
+    """What :func:`scored_kinds` gives, and :func:`models._penalties.squared_gradients` of it, from one pass in 32 bits.
+
+    Two thirds of the time that the scores and their gradients take by passes of their own.
+    """
+    with torch.autocast(y.device.type, enabled=False), torch.enable_grad():
+        leaves = [x.detach().float().requires_grad_() for x in kinds]
+        scored = scored_kinds(critic, leaves, y)
+        return scored, squared_gradients(scored.score, leaves)

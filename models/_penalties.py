@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,25 +19,30 @@ class Penalties(NamedTuple):
     gradient: float = 0.0
 
 
+def squared_gradients(score: Tensor, kinds: Sequence[Tensor]) -> Tensor:
+    """The squared norm of the gradient of all scores by each row, ``(kinds, B)``; it can be differentiated again.
+
+    ``kinds`` are the rows ``(B, *shape)`` that were scored. Where no score depends on another row, that is the gradient
+    of a row's own score.
+    """
+    gradients = torch.autograd.grad(score.float().sum(), [*kinds], create_graph=True)
+    return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # a gradient of a gradient is not compiled
 def squared_gradient(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
-    """The squared norm of the gradient of all scores by each row, ``(B,)``; it can be differentiated again.
-
-    Where no score depends on another row, that is the gradient of a row's own score.
-    """
+    """:func:`squared_gradients` of one kind of rows, ``(B,)``, by a pass of their own in 32 bits."""
     with torch.autocast(x.device.type, enabled=False), torch.enable_grad():
         x = x.detach().float().requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(x, y).float().sum(), x, create_graph=True)
-    return gradient.flatten(1).square().sum(1)
+        return squared_gradients(critic(x, y), [x])[0]
 
 
-def zero_centred(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
-    """Half the squared gradient at each row, ``(B,)``: R1 at real rows, R2 at synthetic ones.
+def zero_centred(squared: Tensor) -> Tensor:
+    """Half the squared gradient at each row: R1 at real rows, R2 at synthetic ones.
 
     Which Training Methods for GANs do actually Converge?, arXiv:1801.04406, equations 9 and 10.
     """
-    penalty: Tensor = 0.5 * squared_gradient(critic, x, y)
-    return penalty
+    return 0.5 * squared
 
 
 def one_centred(critic: Critic, real: Tensor, synthetic: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:

@@ -41,7 +41,7 @@ SMOOTHED = ("minimax", "non_saturating")  # losses whose critic says how probabl
 USUAL_WIDTH: dict[Form, dict[NetName, int]] = {"vector": {"mlp": 128}, "grid": {"mlp": 256, "resnet": 24}}
 USUAL_PENALTY = 1.0  # with 0.3 the generator of a small mixture of pictures keeps to one of its parts
 # Latents far from the mean of a net that has seen few rows are drawn as pictures of no class (arXiv:1809.11096).
-USUAL_SPREAD: dict[Form, float] = {"vector": 1.0, "grid": 0.85}
+USUAL_SPREAD: dict[Form, float] = {"vector": 1.0, "grid": 0.8}
 
 
 class GenerativeAdversarialNet(GenerativeModel):

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from models import _spectral
 from models._adversarial import LOSSES, LossName
+from models._contest import Contest
 from models._critics import Critic, make_critic
+from models._generators import as_seen
 from models._nets import NetSize
-from models._penalties import one_centred, squared_gradient, zero_centred
+from models._penalties import Penalties, one_centred, squared_gradient, zero_centred
 
 NAMES: list[LossName] = list(LOSSES)
 SIZE = NetSize(16, 1, 8, 0.0)
@@ -104,7 +106,7 @@ def test_the_penalties_of_a_linear_critic_are_those_in_closed_form() -> None:
     x, other = (some_rows(SPECS["vector"], LABELS, seed).x for seed in (1, 2))
     critic, squared = linear(weight), weight.square().sum()
     torch.testing.assert_close(squared_gradient(critic, x, LABELS), squared.expand(12))
-    torch.testing.assert_close(zero_centred(critic, x, LABELS), squared.expand(12) / 2)
+    torch.testing.assert_close(zero_centred(squared_gradient(critic, x, LABELS)), squared.expand(12) / 2)
     found = one_centred(critic, x, other, LABELS, generator())
     torch.testing.assert_close(found, (squared.sqrt() - 1).square().expand(12))
     unit = one_centred(linear(weight / weight.norm()), x, other, LABELS, generator())
@@ -113,8 +115,47 @@ def test_the_penalties_of_a_linear_critic_are_those_in_closed_form() -> None:
 
 def test_a_penalty_moves_the_weights_of_the_critic_towards_a_flatter_one() -> None:
     weight = nn.Parameter(torch.tensor([3.0, -4.0]))
-    zero_centred(linear(weight), torch.zeros(5, 2), LABELS[:5]).mean().backward()
+    zero_centred(squared_gradient(linear(weight), torch.zeros(5, 2), LABELS[:5])).mean().backward()
     torch.testing.assert_close(weight.grad, weight.detach())  # of |w|^2 / 2
+
+
+@pytest.mark.parametrize(("r1", "r2"), [(0.5, 0.25), (0.5, 0.0), (0.0, 0.25), (0.0, 0.0)])
+def test_scores_and_penalties_of_one_pass_are_those_of_passes_of_their_own(r1: float, r2: float) -> None:
+    spec = SPECS["grid"]
+    real, *synthetic = (some_rows(spec, LABELS, seed).x for seed in (1, 2, 3))
+    contest = Contest(spec, make_critic(spec, SIZE, "resnet"), LOSSES["relativistic"], Penalties(r1, r2))
+    terms, _ = contest.critic_terms(real, synthetic, LABELS, generator())
+    critic, of_real, *others = contest.critic, *(as_seen(spec, x) for x in (real, *synthetic))
+    adversarial = torch.stack(
+        [LOSSES["relativistic"].critic(critic(of_real, LABELS), critic(x, LABELS)) for x in others]
+    )
+    expected = {
+        "adversarial": adversarial.mean(),
+        "r1": r1 * squared_gradient(critic, of_real, LABELS).mean() / 2,
+        "r2": r2 * torch.stack([squared_gradient(critic, x, LABELS) for x in others]).mean() / 2,
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(terms.get(name, torch.zeros(())), value)
+    weights = [*critic.parameters()]
+    gradients = (torch.autograd.grad(loss, weights) for loss in (terms["loss"], sum(expected.values())))
+    for found, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-3)
+
+
+def test_those_who_made_rows_are_scored_beside_real_ones_that_nobody_made() -> None:
+    spec = SPECS["grid"]
+    real, made = (some_rows(spec, LABELS, seed).x for seed in (1, 2))
+    contest = Contest(spec, make_critic(spec, SIZE, "resnet"), LOSSES["relativistic"], Penalties(1.0, 1.0))
+    made.requires_grad_()
+    score, features = contest.scored([real, made], LABELS, generator())
+    for place, rows in enumerate((real, made)):
+        alone = contest.critic.scored(as_seen(spec, rows), LABELS)
+        torch.testing.assert_close(score[place], alone.score)
+        torch.testing.assert_close(features[place], alone.features)
+    contest.against(score[1:], score[0]).backward()
+    assert made.grad is not None
+    assert made.grad.abs().sum() > 0
+    assert all(weight.grad is None for weight in contest.critic.parameters())
 
 
 def test_the_gradient_penalty_looks_between_a_real_row_and_its_synthetic_one() -> None:

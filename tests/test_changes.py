@@ -6,7 +6,7 @@ import pytest
 import torch
 from _model_cases import SPECS, generator, some_rows
 
-from models._augmentation import BRIGHTNESS, CHANGES, CONTRAST, NOISE, ChangeName, draw_changes, usual_changes
+from models._augmentation import BRIGHTNESS, CHANGES, CONTRAST, MADE, NOISE, ChangeName, draw_changes, usual_changes
 
 GRID, VECTOR = SPECS["grid"], SPECS["vector"]
 LABELS = torch.arange(600) % 3
@@ -39,6 +39,25 @@ def test_gradients_pass_through_a_change(name: ChangeName) -> None:
     assert (x.grad.flatten(1).abs().sum(1) > 0).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_change_is_made_to_so_many_rows_and_leaves_the_others_as_they_are(name: ChangeName) -> None:
+    x = rows_of(name)
+    changed = draw_changes(SPECS[CHANGES[name].form], [name], len(x), generator())(x)
+    share = (changed != x).flatten(1).any(1).float().mean()
+    assert MADE - 0.12 < share < MADE + 0.05  # a shift by nothing changes nothing
+
+
+def test_what_shifts_do_to_a_distribution_can_be_undone() -> None:
+    """Else a generator of shifted rows could not be told from one of real rows."""
+    x = torch.zeros(4000, 1, 8, 8)
+    x[:, 0, 4, 4] = 1
+    moved = draw_changes(GRID, ["shift"], len(x), generator())(x).mean(0)[0]
+    assert torch.fft.fft2(moved).abs().min() > 0.1
+    always = torch.zeros(9, 9)
+    always[3:6, 3:6] = 1 / 9
+    assert torch.fft.fft2(always).abs().min() < 1e-6
+
+
 def test_a_constant_grid_stays_constant_but_for_what_is_covered() -> None:
     x = torch.full((600, 1, 8, 8), 0.5)
     for name in OF_GRIDS:
@@ -63,7 +82,7 @@ def test_a_cutout_covers_a_quarter_at_most() -> None:
     changed = draw_changes(GRID, ["cutout"], 600, generator())(torch.ones(600, 1, 8, 8))
     covered = (changed == 0).flatten(1).sum(1)
     assert covered.max() == 16
-    assert covered.min() >= 4
+    assert covered[covered > 0].min() >= 4
 
 
 def test_brightness_and_contrast_stay_within_their_bounds() -> None:
@@ -80,7 +99,8 @@ def test_brightness_and_contrast_stay_within_their_bounds() -> None:
 def test_noise_is_on_numbers_and_never_on_categories() -> None:
     x = rows_of("noise")
     change = draw_changes(VECTOR, ["noise"], len(x), generator())(x) - x
-    torch.testing.assert_close(change[:, :2].std(), torch.tensor(NOISE), atol=0.01, rtol=0)
+    made = change[:, :2][change.any(1)]
+    torch.testing.assert_close(made.std(), torch.tensor(NOISE), atol=0.02, rtol=0)
     assert not change[:, 2:].any()
 
 

@@ -15,7 +15,7 @@ from models._contract import Batch, ClassifiesRows, TensorSpec
 from models._generators import as_seen
 from models._history import History
 from models._minibatch import MinibatchFeatures
-from models._penalties import zero_centred
+from models._penalties import squared_gradient, zero_centred
 from models._semi_supervised import real_score, supervised
 from models._spectral import iterate, normalised
 from models._virtual_norm import VirtualBatchNorm
@@ -271,7 +271,7 @@ def test_penalties_are_taken_where_their_names_say() -> None:
     model, batch, real, made = critic_of(r1=0.5, r2=0.25)
     critic, _ = terms_of(model, batch)
     for name, weight, rows in (("r1", 0.5, real), ("r2", 0.25, made)):
-        expected = weight * zero_centred(model.contest.critic, rows, batch.y).mean()
+        expected = weight * zero_centred(squared_gradient(model.contest.critic, rows, batch.y)).mean()
         assert float(critic[name].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 

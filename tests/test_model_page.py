@@ -192,6 +192,19 @@ def test_a_finished_cell_is_kept_until_its_code_changes(tmp_path: Path) -> None:
     assert set(kept) == {"machine", "versions", "rows", "cells"}
 
 
+def test_cells_of_processes_that_ran_side_by_side_are_brought_together(tmp_path: Path) -> None:
+    asked = {"data": "digits", "kind": "vae", "seed": 0, "code": "a"}
+    cells_at(tmp_path / "one.json").fill(asked, lambda: {"value": 1})
+    cells_at(tmp_path / "two.json").fill({**asked, "seed": 1}, lambda: {"value": 2})
+    together = cells_at(tmp_path / "all.json")
+    together.fill({**asked, "seed": 1}, lambda: {"value": 3})
+    for name in ("one", "two"):
+        together.take(tmp_path / f"{name}.json")
+    kept = json.loads((tmp_path / "all.json").read_text())
+    assert [cell["value"] for cell in kept["cells"]] == [1, 2]
+    assert kept["rows"] == [{"seeds": 2}]
+
+
 def test_a_model_that_breaks_or_refuses_costs_no_other_cell_and_is_tried_again(tmp_path: Path) -> None:
     def refuses() -> dict[str, Any]:
         raise InputError("these data are tables")

@@ -20,7 +20,7 @@ from augment._devices import (
     cpu_threads,
     device_title,
     is_out_of_memory,
-    repeatable_convolutions,
+    repeatable_sums,
     seed_torch,
     torch_randomness_kept,
 )
@@ -248,7 +248,7 @@ class TrainingRun:
         ]
         for title, files, look in looks:
             try:
-                with cpu_threads(self.choices.threads), repeatable_convolutions():
+                with cpu_threads(self.choices.threads), repeatable_sums():
                     look()
             except Exception as error:  # noqa: BLE001 - a model's own code runs here, and may raise anything
                 for name in files:  # one without the other cannot be shown

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from augment._devices import Precision, repeatable_convolutions, torch_randomness_kept
+from augment._devices import Precision, repeatable_sums, torch_randomness_kept
 from augment._seeding import derive_seed
 from augment.errors import TrainingError
 from augment.progress import Progress
@@ -133,7 +133,7 @@ class TrainingLoop:
         self._resume()
         self._model.train()
         kept = torch_randomness_kept(self._fabric.device)
-        with kept, repeatable_convolutions(), Interruption() as interruption:
+        with kept, repeatable_sums(), Interruption() as interruption:
             while self.step < self._settings.steps:
                 self._take_step()
                 now = time.monotonic()

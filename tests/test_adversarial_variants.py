@@ -1,0 +1,48 @@
+"""The benchmark of adversarial variants: each can be built and differs, and a row says what stopped a training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pytest
+
+from augment.training import build_model
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts that import each other by their plain names
+import adversarial_variants as variants
+
+
+def cell(seed: int, accuracy: float | None, stopped: str | None = None) -> dict[str, object]:
+    """What a training of the default left."""
+    figures = {name: {"value": accuracy, "floor": 0.8} for name in variants.FIGURES}
+    asked = {"variant": "gan", "kind": "gan", "settings": {}, "seed": seed, "minutes": 5.0}
+    return asked | figures | dict.fromkeys(variants.COSTS, 1.0) | {"stopped": stopped}
+
+
+def test_every_variant_can_be_built_and_differs_from_the_others() -> None:
+    configs = [variants.config_of(name) for name in variants.VARIANTS]
+    for config in configs:
+        build_model(config, variants.SPEC, 0)
+    assert len({config.model_dump_json() for config in configs}) == len(configs)
+
+
+def test_a_training_that_stopped_itself_is_counted_with_its_reason() -> None:
+    row = variants.summarised([cell(0, 0.4), cell(1, 0.6, "the critic has run away.")])
+    assert row["accuracy"] == {"mean": 0.5, "se": 0.1, "floor": 0.8}
+    assert row["ratio"] == 0.625
+    assert row["stopped"] == ["the critic has run away."]
+
+
+def test_a_variant_that_drew_nothing_is_absent_with_its_reason() -> None:
+    lost = {**cell(0, None), "absent": "the loss became nan."}
+    row = variants.summarised([lost])
+    assert (row["absent"], row["ratio"]) == ("the loss became nan.", None)
+
+
+def test_shares_of_the_cells_are_numbered_from_zero() -> None:
+    assert variants.share("2/14") == (2, 14)
+    for text in ("14/14", "1", "a/3"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write K/N"):
+            variants.share(text)
