@@ -1,11 +1,12 @@
-"""The sections of docs/models.md about scarce classes of images and about bounds on the likelihood."""
+"""The sections of docs/models.md that have a benchmark of their own, beside the comparison of all models."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from _markdown import plural, table
+from _markdown import decimals, plural, table
 
 SCARCE = """\
 ## Where a class has five rows
@@ -36,6 +37,16 @@ PHOTOS = """\
 CIFAR-10 (stored as JPEG once, so no figure can be held against a published one), {train:,} training photos, {device};
 `benchmarks/colour_photos.py` measures by nets of its own that are larger than those of the gates. In brackets what
 training photos score in the place of the drawn rows. {note}
+"""
+
+VARIANTS = """\
+## What holds an adversarial training
+
+Every loss, hold and technique of the adversarial models on {rows:,} images of Fashion-MNIST, each trained for
+{minutes:g} CPU minutes of one thread ({seeds}) on {cpu} with torch {torch};
+`benchmarks/adversarial_variants.py` measures. The best comes first, defaults are bold, and all figures are those of the
+table above. What a default already has (R1, R2 and changes of what the critic sees, for a `gan`) stays where the
+settings do not say otherwise. {note}
 """
 
 
@@ -118,3 +129,31 @@ def _ended(row: Mapping[str, Any]) -> str:
     """What is known of a training that was ended before its rows were judged."""
     last = row["curve"][-1]
     return f"ended early: Fréchet {last['frechet']:.2f} after {last['minutes']:.1f} min, of fewer rows"
+
+
+def variants(document: Mapping[str, Any]) -> str:
+    """A table of the variants of adversarial training, and why some stopped; nothing where nothing was measured."""
+    there = [row for row in document["rows"] if "absent" not in row]
+    if not there:
+        return ""
+    figures = {"frechet": 2, "coverage": 3, "density": 2, "label_agreement": 3, "accuracy": 3}
+    floors = [decimals(there[0][name]["floor"], None, digits) for name, digits in figures.items()]
+    lines = [["*real rows*", "", *floors, ""]]
+    for row in sorted(there, key=lambda row: -(row["accuracy"]["mean"] or 0.0)):
+        title = row["case"] if row["settings"] else f"**{row['case']}**"
+        settings = json.dumps({"kind": row["kind"], **row["settings"]}).replace('"', "")[1:-1]
+        values = [decimals(row[name]["mean"], row[name]["se"], digits) for name, digits in figures.items()]
+        lines.append([title, f"`{settings}`", *values, f"{row['steps']['mean']:,.0f}{' †' * bool(row['stopped'])}"])
+    headings = ["variant", "settings", "Fréchet", "coverage", "density", "label agreement", "accuracy", "steps"]
+    said = VARIANTS.format(
+        rows=there[0]["training_rows"],
+        minutes=there[0]["minutes"],
+        seeds=plural(min(row["seeds"] for row in there)),
+        cpu=document["machine"]["cpu"],
+        torch=document["versions"]["torch"],
+        note=document.get("note", ""),
+    )
+    stopped = [f"- {row['case']}: {why}\n" for row in there for why in row["stopped"]]
+    stopped += [f"- {row['case']}: {row['absent']}\n" for row in document["rows"] if row not in there]
+    ended = "\n† Stopped itself, and is judged as it stood:\n\n" + "".join(stopped) if stopped else ""
+    return said.rstrip() + "\n\n" + table(headings, lines) + ended

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _training_cases import BITS, CASES, WARM_STEPS, Case, Request, Window, build
+from _training_cases import BITS, CASES, LEVELS, WARM_STEPS, Case, Request, Window, build
 from torch import Tensor, nn
 
 BETAS = (0.9, 0.99)
@@ -78,6 +78,83 @@ def pythae_model(case: Case) -> Any:
     )
 
 
+def pythae_vae_gan(request: Request, case: Case, window: Window) -> None:
+    """pythae's VAE/GAN around our encoder, generator and critic, trained by its adversarial trainer."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.trainers import CoupledOptimizerAdversarialTrainer, CoupledOptimizerAdversarialTrainerConfig
+
+    data = torch.from_numpy(np.load(Path(request.data) / LEVELS)).float().reshape(-1, *case.shape) / 127.5 - 1
+    settings: Any = case.model
+    optimisers = {
+        "encoder": settings.encoder_optimiser,
+        "decoder": settings.optimiser,
+        "discriminator": settings.critic_optimiser,
+    }
+    chosen: dict[str, Any] = {}
+    for net, own in optimisers.items():
+        chosen[f"{net}_optimizer_cls"] = "AdamW"
+        chosen[f"{net}_optimizer_params"] = {"betas": own.betas, "weight_decay": 0.0}
+        chosen[f"{net}_learning_rate"] = own.learning_rate
+    with tempfile.TemporaryDirectory(prefix="pythae-") as folder:
+        config = CoupledOptimizerAdversarialTrainerConfig(
+            output_dir=folder,
+            per_device_train_batch_size=request.batch_size,
+            no_cuda=request.device == "cpu",
+            **chosen,
+        )
+        callbacks = [pythae_callback(request.steps, window)]
+        rows = BaseDataset(data, torch.ones(len(data)))
+        trainer = CoupledOptimizerAdversarialTrainer(pythae_vae_gan_model(case), rows, None, config, callbacks)
+        try:
+            trainer.train()
+        except StopError:
+            return
+
+
+def pythae_vae_gan_model(case: Case) -> Any:
+    """pythae's VAE/GAN with the nets of ours; the label is the one class that there is."""
+    from pythae.models import VAEGAN, VAEGANConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseDiscriminator, BaseEncoder
+
+    model: Any = build(case)
+
+    def labels(rows: Tensor) -> Tensor:
+        return rows.new_zeros(len(rows), dtype=torch.long)
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            BaseEncoder.__init__(self)
+            self.net = model.autoencoder.encoder
+
+        def forward(self, x: Tensor) -> Any:
+            mean, log_variance = self.net(x, labels(x)).chunk(2, dim=1)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            BaseDecoder.__init__(self)
+            self.net = model.autoencoder.generator
+
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=self.net.at(z, labels(z), None).rows)
+
+    class Discriminator(BaseDiscriminator):
+        depth = 1
+
+        def __init__(self) -> None:
+            BaseDiscriminator.__init__(self)
+            self.net = model.contest.critic
+
+        def forward(self, x: Tensor, output_layer_levels: list[int] | None = None) -> Any:
+            if output_layer_levels:
+                return ModelOutput(embedding_layer_1=self.net.net(x))
+            return ModelOutput(embedding=self.net(x, labels(x)).sigmoid())
+
+    config = VAEGANConfig(input_dim=case.shape, latent_dim=case.model.latent)  # type: ignore[attr-defined]
+    return VAEGAN(config, Encoder(), Decoder(), Discriminator())
+
+
 def pythae_callback(steps: int, window: Window) -> Any:
     """What notes each step of pythae's trainer, and raises :class:`StopError` after the last one."""
     from pythae.trainers.training_callbacks import TrainingCallback
@@ -129,12 +206,19 @@ def torchcfm(request: Request, case: Case, window: Window) -> None:
                 return
 
 
+TRAININGS = {
+    ("pythae", "vae"): pythae,
+    ("pythae", "vae_gan"): pythae_vae_gan,
+    ("torchcfm", "flow_matching"): torchcfm,
+}
+
+
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
     case = CASES[request.case]
     torch.set_num_threads(request.threads)
     window = Window(request.batch_size, torch.device(request.device))
-    {"pythae": pythae, "torchcfm": torchcfm}[case.peer](request, case, window)
+    TRAININGS[case.peer, case.model.kind](request, case, window)
     print(json.dumps(window.speed().as_json()))
     return 0
 

@@ -14,9 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from models._contract import GenerativeModel, ModelConfig, Span, TensorSpec
+from models._contract import GenerativeModel, ModelConfig, OptimiserConfig, Span, TensorSpec
+from models.alpha_gan import AlphaGanConfig
 from models.flow_matching import FlowMatchingConfig
+from models.gan import GanConfig
 from models.vae import VaeConfig
+from models.vae_gan import VaeGanConfig
 
 WARM_STEPS = 20  # before the clock starts: first steps choose kernels and fill caches
 LEVELS = "x.npy"  # grey levels (rows, 1, 28, 28) uint8
@@ -32,10 +35,27 @@ class Case(NamedTuple):
     shape: tuple[int, ...]
     levels: int
     classes: int
-    peer: Literal["pythae", "torchcfm"]
+    peer: Literal["pythae", "torchcfm", "a plain loop"]
     batch_size: int
     compared: str
+    judged: tuple[int, int] | None = None  # synthetic rows that a critic learns from for a training image: ours, theirs
 
+    @property
+    def installed(self) -> bool:
+        """Whether the peer is a package, in an environment of its own."""
+        return self.peer != "a plain loop"
+
+    @property
+    def script(self) -> str:
+        """The file that trains the other side."""
+        return "_peer_training.py" if self.installed else "_plain_training.py"
+
+
+PLAIN = (
+    "the model's defaults in both, penalties and changes of what the critic sees included; the plain loop takes a pass "
+    "for each kind of rows, ours clips, averages the weights, watches the training and keeps a journal besides"
+)
+ADVERSARIAL: dict[str, ModelConfig] = {"gan": GanConfig(), "vae_gan": VaeGanConfig(), "alpha_gan": AlphaGanConfig()}
 
 CASES = {
     "vae mlp": Case(
@@ -68,6 +88,28 @@ CASES = {
         "(torchvision's dataset and transforms, one process, no averaged weights, no clipping), ours with label "
         "dropout, gradient clipping, averaged weights and a journal besides",
     ),
+    "vae_gan pythae": Case(
+        VaeGanConfig(
+            loss="minimax",
+            ruler="unit",
+            r1=0,
+            r2=0,
+            augmentation=(),
+            encoder_optimiser=OptimiserConfig(learning_rate=1e-4),
+            optimiser=OptimiserConfig(learning_rate=1e-4),
+            critic_optimiser=OptimiserConfig(learning_rate=1e-4),
+        ),
+        (1, 28, 28),
+        256,
+        1,
+        "pythae",
+        64,
+        "the convolutional nets of our vae_gan in both, without labels, penalties and changes of what the critic sees, "
+        "which pythae has not; it draws once for all three nets, its critic learns from rows of the prior and not from "
+        "reconstructions, and a net that is ahead takes no step; ours draws anew for each net and takes every step",
+        (2, 1),
+    ),
+    **{kind: Case(model, (1, 28, 28), 256, 10, "a plain loop", 64, PLAIN) for kind, model in ADVERSARIAL.items()},
 }
 
 

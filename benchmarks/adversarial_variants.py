@@ -205,6 +205,7 @@ def summarised(cells: list[Cell]) -> Cell:
         floor = mean_and_error(cell[name]["floor"] for cell in done)["mean"]
         row[name] = {**mean_and_error(cell[name]["value"] for cell in done), "floor": floor}
     row |= {name: mean_and_error(cell[name] for cell in done) for name in COSTS}
+    row["training_rows"] = done[0]["training_rows"]
     row["stopped"] = [cell["stopped"] for cell in done if cell["stopped"]]
     accuracy = row["accuracy"]
     row["ratio"] = accuracy["mean"] / accuracy["floor"] if accuracy["floor"] and accuracy["mean"] is not None else None

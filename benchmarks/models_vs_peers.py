@@ -1,4 +1,4 @@
-"""Training images per second and peak memory of our trainer beside pythae 0.1.2 and torchcfm, in one run.
+"""Training images per second and peak memory of our trainer beside pythae 0.1.2, torchcfm and plain loops, in one run.
 
     python benchmarks/models_vs_peers.py [--quick] [--json] [--data DIR] [--device cuda] [--environments DIR]
 
@@ -6,10 +6,12 @@ The peers get a virtual environment of their own below --environments (made once
 torch; some 6 GB). Both sides train the same net from `models/` with the same loss, optimiser, batch, 32-bit precision
 and threads on the same images (MNIST in DIR/mnist, else made ones), each in a process of its own, in turn, several
 times: ours is the whole training loop with its sampler, memory-mapped rows, gradient clipping, averaged weights and
-journal; theirs the trainer or loop that its documentation gives. The clock starts after the first 20 steps and counts
+journal; theirs the trainer or loop that its documentation gives, and for adversarial models also the loop that one
+writes by hand (`_plain_training.py`). The clock starts after the first 20 steps and counts
 the loading of data. `ratio` is the median of ours over theirs by the clock, `cpu_ratio` by the processor's time, which
 a loaded machine disturbs less, `compiled_ratio` that of ours with `train.compile: true` over the same runs of theirs
-(the seconds of compiling, counted in none, are `compiled_start_seconds`).
+(the seconds of compiling, counted in none, are `compiled_start_seconds`); `judged_ratio` counts the synthetic rows that
+the critic learns from in the place of images, since a peer may have fewer kinds of them.
 
 On a machine with a GPU: python benchmarks/models_vs_peers.py --device cuda --data DIR --steps 1500 --json
 """
@@ -106,7 +108,7 @@ def compare(
     sides: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": [], "compiled": []}
     for _ in range(repetitions):
         sides["ours"].append(train(Path(sys.executable), "_our_training.py", request))
-        sides["theirs"].append(train(python, "_peer_training.py", request))
+        sides["theirs"].append(train(python, case.script, request))
         if compiled:
             longer = Request(**{**asdict(request), "compiled": True})
             sides["compiled"].append(train(Path(sys.executable), "_our_training.py", longer))
@@ -129,6 +131,9 @@ def compare(
         row["compiled_start_seconds"] = round(_least(sides["compiled"]) - _least(sides["ours"]), 1)
     row["cpu_ratio"] = _ratio(sides["ours"], sides["theirs"], "images_per_cpu_second")
     row["ratio"] = _ratio(sides["ours"], sides["theirs"], "images_per_second")
+    if case.judged:
+        ours, theirs = case.judged
+        row["judged_ratio"] = _rounded(row["ratio"] * ours / theirs)
     return row
 
 
@@ -177,8 +182,10 @@ def main() -> int:
     reason = ""
     if args.data is not None and not (args.data / "mnist").is_dir():
         reason = f"no data: {args.data / 'mnist'} is not there; leave --data out to train on made images"
+    own, python = Path(sys.executable), Path()
     try:
-        python = environment(args.environments.expanduser().absolute()) if not reason else Path()
+        if not reason and any(CASES[name].installed for name in args.cases):
+            python = environment(args.environments.expanduser().absolute())
     except (RuntimeError, OSError) as error:
         reason = str(error)
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
@@ -190,7 +197,8 @@ def main() -> int:
                 continue
             batch_size = args.batch_size or case.batch_size
             request = Request(name, folder, args.steps, batch_size, args.threads, args.device)
-            row = compare(name, case, request, python, repetitions=args.repetitions, compiled=not args.quick)
+            their = python if case.installed else own
+            row = compare(name, case, request, their, repetitions=args.repetitions, compiled=not args.quick)
             rows.append({**row, "data": title})
             print(rows[-1], file=sys.stderr)
     known = versions() | {name: number for name, _, number in (wanted.partition("==") for wanted in PEERS)}

@@ -12,13 +12,14 @@ from augment.training import build_model
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts that import each other by their plain names
 import adversarial_variants as variants
+from _measured_sections import variants as variants_section
 
 
 def cell(seed: int, accuracy: float | None, stopped: str | None = None) -> dict[str, object]:
     """What a training of the default left."""
     figures = {name: {"value": accuracy, "floor": 0.8} for name in variants.FIGURES}
     asked = {"variant": "gan", "kind": "gan", "settings": {}, "seed": seed, "minutes": 5.0}
-    return asked | figures | dict.fromkeys(variants.COSTS, 1.0) | {"stopped": stopped}
+    return asked | figures | dict.fromkeys(variants.COSTS, 1000.0) | {"stopped": stopped, "training_rows": 5000}
 
 
 def test_every_variant_can_be_built_and_differs_from_the_others() -> None:
@@ -33,6 +34,22 @@ def test_a_training_that_stopped_itself_is_counted_with_its_reason() -> None:
     assert row["accuracy"] == {"mean": 0.5, "se": 0.1, "floor": 0.8}
     assert row["ratio"] == 0.625
     assert row["stopped"] == ["the critic has run away."]
+
+
+def test_the_page_has_the_best_variant_first_and_says_what_stopped_another() -> None:
+    best = variants.summarised([cell(0, 0.7)])
+    other = variants.summarised(
+        [{**cell(0, 0.4, "The critic has run away."), "variant": "bare", "settings": {"r1": 0}}]
+    )
+    document = {"machine": {"cpu": "a CPU"}, "versions": {"torch": "2.0"}, "rows": [other, best]}
+    text = variants_section(document)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[2] == "| *real rows* |  | 0.80 | 0.800 | 0.80 | 0.800 | 0.800 |  |"
+    assert lines[3] == "| **gan** | `kind: gan` | 0.70 | 0.700 | 0.70 | 0.700 | 0.700 | 1,000 |"
+    assert lines[4].startswith("| bare | `kind: gan, r1: 0` | 0.40 |")
+    assert lines[4].endswith(" | 1,000 † |")
+    assert "- bare: The critic has run away." in text
+    assert variants_section({"rows": []}) == ""
 
 
 def test_a_variant_that_drew_nothing_is_absent_with_its_reason() -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from _model_cases import SPECS, generator, some_rows
+
+from augment.config import MODELS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 KEYS = {"machine", "versions", "rows"}
@@ -139,6 +142,30 @@ def test_speed_is_counted_from_the_first_warm_step(monkeypatch: pytest.MonkeyPat
     assert window.speed().images_per_second == 40 * 8 / 2
     with pytest.raises(RuntimeError, match="too few steps"):
         cases.Window(8, torch.device("cpu")).speed()
+
+
+@pytest.mark.parametrize("kind", ["gan", "vae_gan", "alpha_gan"])
+def test_the_plain_loop_moves_every_net_that_our_trainer_moves(kind: str) -> None:
+    from _plain_training import LOOPS
+
+    model = MODELS[kind].model_validate({"width": 8}).build(SPECS["grid"], generator())
+    batch = some_rows(SPECS["grid"], torch.arange(6) % 3)
+    before = [[weight.detach().clone() for weight in objective.parameters] for objective in model.objectives()]
+    LOOPS[kind](model, generator())(batch.x, batch.y)
+    for objective, weights in zip(model.objectives(), before, strict=True):
+        moved = [not torch.equal(new, old) for new, old in zip(objective.parameters, weights, strict=True)]
+        assert sum(moved) >= len(moved) - 1, objective.name  # a relative loss says nothing of the bias of a score
+
+
+def test_the_critic_of_the_plain_loop_minimises_what_ours_does() -> None:
+    from _plain_training import critic_loss
+
+    model: Any = MODELS["vae_gan"].model_validate({"width": 8}).build(SPECS["grid"], generator())
+    contest = model.contest
+    real, *made = (some_rows(SPECS["grid"], torch.arange(6) % 3, seed).x for seed in (1, 2, 3))
+    y = torch.arange(6) % 3
+    terms, _ = contest.critic_terms(real, made, y, generator(5))
+    torch.testing.assert_close(critic_loss(contest, real, made, y, generator(5)), terms["loss"])
 
 
 @pytest.mark.slow
