@@ -31,7 +31,7 @@ SHIFT = 8  # the longest shift is the side over this
 CUTOUT = 2  # the side of what is covered is the grid's over this
 BRIGHTNESS, CONTRAST = 0.25, 0.5  # the largest offset, and change of the factor, of values in [-1, 1]
 NOISE = 0.25  # standard deviations
-MADE = 0.6  # of the rows have a change made; the fewer, the sooner a critic knows its rows by heart
+MADE = 0.5  # of the rows have a change made; the fewer, the sooner a critic knows its rows by heart
 
 Rows = Callable[[Tensor], Tensor]
 

@@ -14,7 +14,7 @@ from models._nets import GridEncoder, NetSize, VectorEncoder
 USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
 USUAL_SPREAD: dict[Form, float] = {
     "vector": 1.0,
-    "grid": 0.8,
+    "grid": 0.75,
 }  # pictures of far latents have too much ink, or too little
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
 

@@ -37,7 +37,7 @@ R2 = Annotated[
     float | None,
     Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
 ]
-USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.1}  # a table's hundred rows are soon known by heart
+USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.4}  # a table's hundred rows are soon known by heart
 UNHELD = (
     "the wasserstein loss has no bound without a hold on the critic; leave the weight of its squared gradient above 0, "
     "or set spectral_norm to true"
