@@ -81,6 +81,13 @@ class TrainSection(Section):
     sampling: Literal["rows", "root", "equal"] | None = Field(
         None, description="Share of a class in the batches: as its rows, as their square root, or equal for all."
     )
+    labelled: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="Share of rows with a label in the batches, where some have none; null: as they are in the data.",
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else 32 bits."

@@ -101,12 +101,13 @@ class Trained:
         from augment.encoding import encode
         from augment.generation import default_shard_rows
         from augment.training import check_model, refuse_without_pairs
-        from augment.training._choices import training_choices
+        from augment.training._choices import refuse_share_of_all, training_choices
 
         encoded = store.path(encode(real, self.seed, store))
         spec = Codec.load(encoded / "codec.json").spec
         parameters, choices = check_model(self.model, spec), training_choices(self.model, self.train)
         refuse_without_pairs(self.model, encoded, choices.batch_size)
+        refuse_share_of_all(choices.labelled, encoded)
         drawing = described_drawing(self.model, self.generate.operator)
         shard_rows = self.generate.shard_rows or default_shard_rows(spec)
         return {

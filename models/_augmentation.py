@@ -37,9 +37,12 @@ Rows = Callable[[Tensor], Tensor]
 
 
 class Change(NamedTuple):
-    """``draw(spec, count, generator)`` gives a function of rows ``(count, *shape)``, the same whenever it is called."""
+    """``draw(spec, count, generator)`` gives a function of rows ``(count, *shape)``, the same whenever it is called.
 
-    form: Form
+    ``forms`` are the forms of rows that it fits.
+    """
+
+    forms: tuple[Form, ...]
     draw: Callable[[TensorSpec, int, torch.Generator], Rows]
 
 
@@ -100,11 +103,11 @@ def _noise(spec: TensorSpec, count: int, generator: torch.Generator) -> Rows:
 
 
 CHANGES: dict[ChangeName, Change] = {
-    "shift": Change("grid", _shift),
-    "cutout": Change("grid", _cutout),
-    "brightness": Change("grid", _brightness),
-    "contrast": Change("grid", _contrast),
-    "noise": Change("vector", _noise),
+    "shift": Change(("grid",), _shift),
+    "cutout": Change(("grid",), _cutout),
+    "brightness": Change(("grid",), _brightness),
+    "contrast": Change(("grid",), _contrast),
+    "noise": Change(("vector", "grid"), _noise),
 }
 
 
@@ -140,10 +143,9 @@ def refuse_unfit(spec: TensorSpec, names: Sequence[ChangeName]) -> None:
     if len(set(names)) < len(names):
         raise ValueError("a change is listed twice in augmentation; list each once")
     for name in names:
-        if CHANGES[name].form != spec.form:
-            fit = ", ".join(other for other, change in CHANGES.items() if change.form == spec.form)
-            raise ValueError(
-                f"the augmentation '{name}' is of {things[CHANGES[name].form]}; for {things[spec.form]} there is {fit}"
-            )
+        if spec.form not in CHANGES[name].forms:
+            fit = ", ".join(other for other, change in CHANGES.items() if spec.form in change.forms)
+            (own,) = CHANGES[name].forms
+            raise ValueError(f"the augmentation '{name}' is of {things[own]}; for {things[spec.form]} there is {fit}")
     if names and all(span.kind == "categorical" for span in spec.spans):
         raise ValueError("these rows are categories alone, which no augmentation changes; set augmentation to []")

@@ -26,3 +26,15 @@ def supervised(logits: Tensor, y: Tensor) -> Tensor:
     known = y >= 0
     losses = functional.cross_entropy(logits, y.clamp(min=0), reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def undecided(logits: Tensor, y: Tensor) -> Tensor:
+    """The mean entropy of p(y | x, the row is real) over the rows without a label (``y < 0``), in nats; 0 for none.
+
+    Good Semi-supervised Learning That Requires a Bad GAN, arXiv:1705.09783: the score says how large the sum of exp l_k
+    is and not that one of them is, so the border between two classes may still run through rows.
+    """
+    unknown = y < 0
+    logs = functional.log_softmax(logits, dim=1)
+    entropies = -(logs.exp() * logs).sum(1)
+    return (entropies * unknown).sum() / unknown.sum().clamp(min=1)

@@ -31,7 +31,7 @@ from models._history import History
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import Penalties
 from models._searched import Range, Searched
-from models._semi_supervised import supervised
+from models._semi_supervised import supervised, undecided
 from models._settings import Depth, Dropout, Embedding, Latent, Resolution, Spread, Width
 from models._techniques import Techniques
 from models._watching import Watch
@@ -125,6 +125,8 @@ class GenerativeAdversarialNet(GenerativeModel):
         if self.techniques.classify:
             logits = self.contest.critic.class_logits(features).float()
             added["labels"] = self.techniques.label_weight * supervised(logits, y)
+            if player == "critic":
+                added["undecided"] = self.techniques.entropy_weight * undecided(logits, y)
         if player in self.histories:
             history, parameters = self.histories[player], list(self._players()[player].parameters())
             assert isinstance(history, History)

@@ -266,7 +266,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
     [
         ("vector", {"net": "resnet"}, "a resnet needs rows that are grids"),
         ("vector", {"augmentation": ("shift",)}, "'shift' is of images; for tables there is noise"),
-        ("grid", {"augmentation": ("noise",)}, "'noise' is of tables; for images there is shift, cutout"),
+        ("vector", {"augmentation": ("noise", "cutout")}, "'cutout' is of images; for tables there is noise"),
         ("grid", {"augmentation": ("shift", "shift")}, "listed twice"),
     ],
 )

@@ -36,7 +36,7 @@ from augment.progress import Progress, silent
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.training._batches import Rows, Sampler
 from augment.training._checkpoint import save_tensors
-from augment.training._choices import TrainingChoices, training_choices
+from augment.training._choices import TrainingChoices, refuse_share_of_all, training_choices
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
 from augment.training._spot_checks import SpotChecks, moments, spot_checks
@@ -128,6 +128,7 @@ def train(
     device = choose_device(settings.device)  # refused before the rows are encoded
     encoded, choices = encode(real, seed, store, progress), training_choices(model, settings)
     refuse_without_pairs(model, store.path(encoded), choices.batch_size)
+    refuse_share_of_all(choices.labelled, store.path(encoded))
     run = TrainingRun(
         real=real,
         encoded=encoded,
@@ -292,7 +293,7 @@ class TrainingRun:
             model,
             fabric=open_fabric(self.device, self.precision),
             rows=rows,
-            sampler=Sampler(rows.labels, choices.batch_size, self.seed, choices.sampling),
+            sampler=Sampler(rows.labels, choices.batch_size, self.seed, choices.sampling, choices.labelled),
             settings=settings,
             folder=folder,
             journal=journal,

@@ -26,12 +26,20 @@ class Sampler:
 
     An epoch has as many draws as there are rows. Each class has its share of them: by its rows, by the square root of
     its rows, or the same for all; within a class every row is drawn equally often, but for one. Rows without a label
-    (``y`` is -1) keep the share that they have. Scarce classes that are drawn more often than their rows are learned
-    better at first and by heart in the end, so a model says which suits it. Batches follow one another through the
-    epochs without a gap, so a batch may be larger than the data.
+    (``y`` is -1) keep the share that they have, or what ``labelled``, the share of all others, leaves them. Scarce
+    classes that are drawn more often than their rows are learned better at first and by heart in the end, so a model
+    says which suits it. Batches follow one another through the epochs without a gap, so a batch may be larger than the
+    data.
     """
 
-    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        sampling: Sampling,
+        labelled: float | None = None,
+    ) -> None:
         self.batch_size = batch_size
         self.rows = len(labels)
         self._seed = seed
@@ -40,7 +48,7 @@ class Sampler:
         classes, counts = np.unique(labels, return_counts=True)
         order = np.argsort(labels, kind="stable").astype(dtype)
         self._members = np.split(order, np.cumsum(counts)[:-1])
-        self._quotas = class_quotas(classes, counts, EXPONENT[sampling])
+        self._quotas = class_quotas(classes, counts, EXPONENT[sampling], labelled)
         self._orders: dict[int, NDArray[Any]] = {}
 
     def indices(self, step: int) -> NDArray[np.int64]:
@@ -69,13 +77,23 @@ class Sampler:
         return self._orders[epoch]
 
 
-def class_quotas(classes: NDArray[np.int64], counts: NDArray[np.int64], exponent: float) -> NDArray[np.int64]:
-    """Draws of each class in an epoch: in proportion to ``counts ** exponent``, together as many as there are rows."""
-    labelled = classes >= 0
+def class_quotas(
+    classes: NDArray[np.int64], counts: NDArray[np.int64], exponent: float, labelled: float | None = None
+) -> NDArray[np.int64]:
+    """Draws of each class in an epoch: in proportion to ``counts ** exponent``, together as many as there are rows.
+
+    Classes from 0 on have the share ``labelled`` of all draws, and rows without a label (-1) the rest; null, or where
+    there are rows of one sort alone: as their rows.
+    """
+    known = classes >= 0
     shares = counts.astype(np.float64)
-    if labelled.any():
-        tempered = shares[labelled] ** exponent
-        shares[labelled] = tempered / tempered.sum() * counts[labelled].sum()
+    if known.any():
+        tempered = shares[known] ** exponent
+        drawn = counts[known].sum()
+        if labelled is not None and not known.all():
+            drawn = labelled * counts.sum()
+            shares[~known] = counts.sum() - drawn
+        shares[known] = tempered / tempered.sum() * drawn
     quotas = np.floor(shares).astype(np.int64)
     # What rounding down left over goes to the largest fractions; ties in class order.
     left_over = int(counts.sum() - quotas.sum())
