@@ -1,9 +1,9 @@
-"""Mixtures whose every mode is known: 25 Gaussians on a grid, and 1,000 stacks of three digits.
+"""Mixtures whose every mode is known: 8 Gaussians on a ring, 25 on a grid, and 1,000 stacks of three digits.
 
-Both are common in the literature on lost modes (PacGAN, arXiv:1712.04086, section 4). There the Gaussians lie 2 apart
-with deviation 0.05, one row covers a mode, and stacks are of MNIST's digits at 28x28. Here the deviation is 0.1, which
-tells models of a minute's training apart; a mode needs a quarter of its share, more than rows spread evenly over the
-plane would give it; and the digits are scikit-learn's at 8x8.
+The last two are common in the literature on lost modes (PacGAN, arXiv:1712.04086, section 4). There the 25 Gaussians
+lie 2 apart with deviation 0.05, one row covers a mode, and stacks are of MNIST's digits at 28x28. Here the deviation is
+0.1, which tells models of a minute's training apart; a mode needs a quarter of its share, more than rows spread evenly
+over the plane would give it; and the digits are scikit-learn's at 8x8.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ SIDE = 5
 SPACING, DEVIATION = 2.0, 0.1
 SCALE = float(np.sqrt(2 * SPACING**2 + DEVIATION**2))  # of a coordinate over the grid, so that rows are z-scored
 LEAST_OF_MODE = 0.25  # of the rows that a mode should have
+
+RING, RING_DEVIATION = 8, 0.1
+_ANGLES = torch.arange(RING) * 2 * torch.pi / RING
+RING_CENTRES = 2**0.5 * torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1)  # so that a coordinate's deviation is about 1
 
 STACK = TensorSpec((3, 8, 8), (Span("continuous", 192, 17),), 1)
 LEVELS = 16
@@ -58,6 +62,20 @@ def plane_covered(x: Tensor, labels: Tensor, classes: int) -> Covered:
     counts = torch.bincount((cells[:, 0] * SIDE + cells[:, 1])[near], minlength=SIDE**2)
     least = max(1.0, LEAST_OF_MODE * len(x) / SIDE**2)
     return Covered(int((counts >= least).sum()), SIDE**2, float(near.double().mean()))
+
+
+def ring_rows(count: int, seed: int) -> Batch:
+    """``count`` rows of 8 Gaussians on a ring, of one class, each mode's in turn."""
+    noise = RING_DEVIATION * torch.randn(count, 2, generator=torch.Generator().manual_seed(seed))
+    return Batch(RING_CENTRES[torch.arange(count) % RING] + noise, torch.zeros(count, dtype=torch.int64))
+
+
+def ring_covered(x: Tensor) -> Covered:
+    """How rows cover the ring; a row counts within 3 deviations of a mode."""
+    distance, mode = torch.cdist(x, RING_CENTRES).min(1)
+    near = distance <= 3 * RING_DEVIATION
+    counts = torch.bincount(mode[near], minlength=RING)
+    return Covered(int((counts >= LEAST_OF_MODE * len(x) / RING).sum()), RING, float(near.double().mean()))
 
 
 class Digits(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from _toy_mixtures import (
     DEVIATION,
+    RING_CENTRES,
     SCALE,
     SPACING,
     Covered,
@@ -15,6 +16,8 @@ from _toy_mixtures import (
     load_digits,
     plane_covered,
     plane_rows,
+    ring_covered,
+    ring_rows,
     stacked_rows,
 )
 
@@ -40,6 +43,16 @@ def test_a_mode_that_is_lost_and_rows_between_modes_are_found() -> None:
     assert plane_covered(x + 4 * DEVIATION / SCALE, labels, 5).share < 0.1
     spread = 5 * (torch.rand(5000, 2, generator=torch.Generator().manual_seed(1)) - 0.5) * SPACING / SCALE
     assert plane_covered(spread, torch.zeros(5000, dtype=torch.int64), 1).modes == 0  # no mode by chance
+
+
+def test_rows_of_the_ring_cover_it_and_lost_modes_and_strays_are_found() -> None:
+    x = ring_rows(4000, seed=1).x
+    assert x.std(0).tolist() == pytest.approx([1, 1], abs=0.02)
+    assert ring_covered(x)[:2] == (8, 8)
+    assert ring_covered(x).share == pytest.approx(1 - math.exp(-4.5), abs=0.005)
+    assert ring_covered(x.abs()).modes == 3  # those of one quadrant, its edges among them
+    assert ring_covered(1.5 * x).share < 0.02
+    assert ring_covered(RING_CENTRES[:1].expand(50, 2)) == Covered(1, 8, 1.0)
 
 
 def test_stacks_of_digits_show_all_numbers_and_fewer_are_found() -> None:
