@@ -47,12 +47,12 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-    "alpha_gan": Bounds((22, 0.5), 350, SHARP_BOTH),
+    "alpha_gan": Bounds((22, 0.5), 700, SHARP_BOTH),
     "flow_matching": Bounds((24, 0.65), 900, SHARP),
     "gan": Bounds((23, 0.55), 600, SHARP_CRITIC),
     "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "vae": Bounds((22, 0.4), 400, SHARP_LATENT),
-    "vae_gan": Bounds((22, 0.5), 500, SHARP_CODES),
+    "vae_gan": Bounds((22, 0.5), 650, SHARP_CODES),
     "warp_vae": Bounds(None, 900),
 }
 
