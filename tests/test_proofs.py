@@ -47,6 +47,7 @@ BOUNDS = {
     "flow_matching": Bounds((24, 0.65), 900, SHARP),
     "gan": Bounds((16, 0.35), 400, SHARP_CRITIC),
     "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
+    "pixelcnn": Bounds(None, 900),
     "vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "vae_gan": Bounds((12, 0.25), 400, SHARP_CRITIC | {"r1": 0.01}),
     "warp_vae": Bounds(None, 900),
