@@ -28,7 +28,7 @@ GATES = (
     "regression",
 )
 # Gates beyond those, each by the gate after which it comes; one is absent where the run file does not ask for it.
-ON_REQUEST = {"posterior_predictive": "joint"}
+ON_REQUEST = {"likelihood": "label_agreement", "posterior_predictive": "joint"}
 # What depends on the reader's machine or on older versions is not part of what makes a version itself.
 NOT_IN_VERSION_HASH = ("consumer_smoke", "regression")
 

@@ -129,12 +129,16 @@ def model_config(ref: ArtifactRef, store: Store) -> ModelConfig:
         StoreError: the artifact is not in the store.
         InputError: there is no such model.
     """
-    described = json.loads((store.path(ref) / SETTINGS).read_text())["model"]
+    return _config_in(store.path(ref))
+
+
+def _config_in(folder: Path) -> ModelConfig:
+    described = json.loads((folder / SETTINGS).read_text())["model"]
     known = find_plugins(models, ModelConfig)
     kind = described["kind"]
     if kind not in known:
         raise InputError(
-            f"the model artifact {ref.key} is of kind '{kind}', which is not known{did_you_mean(kind, known)}"
+            f"the model artifact {folder.name} is of kind '{kind}', which is not known{did_you_mean(kind, known)}"
         )
     config: ModelConfig = known[kind].model_validate(described)
     return config
@@ -149,14 +153,24 @@ def load_model(ref: ArtifactRef, store: Store, device: str = "cpu") -> tuple[Gen
         StoreError: the artifact is not in the store, or a file of it was altered.
         InputError: this machine has no such device, or no such model.
     """
+    folder = store.verify(ref, (SETTINGS, WEIGHTS, CODEC))
+    model = open_model(folder)
+    model.to(choose_device(device, "generate.device")).to(memory_format=torch.channels_last)
+    return model, Codec.load(folder / CODEC)
+
+
+def open_model(folder: Path) -> GenerativeModel:
+    """The trained model of the artifact in ``folder``, in evaluation mode on the CPU; nothing is verified.
+
+    Raises:
+        InputError: there is no such model.
+    """
     from safetensors.torch import load_file
 
-    folder = store.verify(ref, (SETTINGS, WEIGHTS, CODEC))
     spec = TensorSpec.from_json(json.loads((folder / SETTINGS).read_text())["spec"])
-    model = model_config(ref, store).build(spec, torch.Generator().manual_seed(0))
+    model = _config_in(folder).build(spec, torch.Generator().manual_seed(0))
     model.load_state_dict(load_file(folder / WEIGHTS))
-    model.to(choose_device(device, "generate.device")).to(memory_format=torch.channels_last)
-    return model.eval(), Codec.load(folder / CODEC)
+    return model.eval()
 
 
 def generate_shard(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from _markdown import decimals, plural, table
+from _markdown import decimals, plural, rounded, table
 
 SCARCE = """\
 ## Where a class has five rows
@@ -31,6 +31,18 @@ PHOTO_FIGURES = {
     "classifier_score": "classifier score",
     "accuracy": "accuracy",
 }
+EXACT = """\
+## Exact likelihood
+
+Bits per dimension of {test} held-out digits (8x8, 17 levels) after training on {train} others, and the share of them
+whose own class makes them likeliest; mean over the seeds with its standard error. A model of each pixel by itself,
+given the class, has 2.22. `benchmarks/digits_likelihood.py` measures.
+"""
+DRAWING = """
+Drawing value by value by caches of what the layers have heard ({device}, threads: {threads}), beside a pass over the
+whole image for every value with the same weights, which was timed at a few values and multiplied;
+`benchmarks/sampling.py` measures.
+"""
 PHOTOS = """\
 ## Colour photos on a GPU
 
@@ -97,6 +109,36 @@ def bounds(rows: Iterable[Mapping[str, Any]]) -> str:
     count = there[0]["importance_samples"]
     headings = ["kind", "data", f"{count} importance samples", "ELBO", "unit", "trained for", "published"]
     return BOUNDS + "\n" + table(headings, lines)
+
+
+def exact(digits: Iterable[Mapping[str, Any]], drawing: Iterable[Mapping[str, Any]]) -> str:
+    """Tables of exact likelihoods and of what drawing by them costs; nothing where nothing was measured."""
+    there, drawn = ([row for row in rows if "absent" not in row] for rows in (digits, drawing))
+    if not there or not drawn:
+        return ""
+    lines = [
+        [
+            f"`{row['kind']}`",
+            decimals(row["bits_per_dimension"]["mean"], row["bits_per_dimension"]["se"], 3),
+            decimals(row["accuracy"]["mean"], row["accuracy"]["se"], 3),
+            f"{row['parameters']:,}",
+            f"{row['steps']:,} steps, {row['train_cpu_seconds']['mean']:.0f} CPU s ({plural(row['seeds'])})",
+        ]
+        for row in there
+    ]
+    costs = [
+        [f"{row['case']}, {row['blocks']} blocks", rounded(row["images_per_second"]), f"{row['ratio']:.0f}x"]
+        for row in drawn
+    ]
+    said = DRAWING.format(device=drawn[0]["device"], threads=drawn[0]["threads"])
+    return (
+        EXACT.format(**there[0]["rows"])
+        + "\n"
+        + table(["kind", "bits per dimension", "recognised", "parameters", "trained for"], lines)
+        + said
+        + "\n"
+        + table(["images", "drawn / s", "faster than whole passes"], costs)
+    )
 
 
 def photos(document: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@
 The figures come from families.json, blessings.json, scarce_images.json, likelihood.json, adversarial_variants.json and
 colour_photos.json in benchmarks/results, the pictures from docs/pictures. With `--check` nothing is written, and the
 exit status is 1 where the page is not what would be written.
+The figures come from those files in benchmarks/results that `BENCHMARKS` names, the pictures from docs/pictures. With
+`--check` nothing is written, and the exit status is 1 where the page is not what would be written.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from _markdown import decimals, plural, rounded, table
-from _measured_sections import bounds, photos, scarce_classes, variants
+from _measured_sections import bounds, exact, photos, scarce_classes, variants
 
 from augment.config import MODELS
 from augment.operators import OPERATORS
@@ -29,7 +31,16 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"
 PICTURES = ROOT / "docs" / "pictures"
 RESULTS = ROOT / "benchmarks" / "results"
-BENCHMARKS = ("families", "blessings", "scarce_images", "likelihood", "colour_photos", "adversarial_variants")
+BENCHMARKS = (
+    "families",
+    "blessings",
+    "scarce_images",
+    "likelihood",
+    "digits_likelihood",
+    "sampling",
+    "colour_photos",
+    "adversarial_variants",
+)
 FORMS = {"vector": "tables", "grid": "images"}
 LIKELIHOODS = {"exact": "exact", "bound": "a lower bound", "none": "none"}
 SAMPLING = {"rows": "as many as it has rows", "root": "by the root of its rows", "equal": "equally often"}
@@ -98,6 +109,7 @@ def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -
         scarce_classes(measured["scarce_images"]["rows"]),
         bounds(measured["likelihood"]["rows"]),
         variants(measured["adversarial_variants"]),
+        exact(measured["digits_likelihood"]["rows"], measured["sampling"]["rows"]),
         photos(measured["colour_photos"]),
         *(section(kind, config, pictures) for kind, config in MODELS.items()),
     ]

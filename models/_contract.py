@@ -235,6 +235,30 @@ class BoundsLikelihood(Protocol):
 
 
 @runtime_checkable
+class KnowsLikelihood(Protocol):
+    """A model that computes ln p(x|y) itself, in nats a row."""
+
+    def log_likelihood(self, batch: Batch) -> Tensor:
+        """ln p(x|y) in nats, shape ``(B,)``: no bound, and nothing is drawn."""
+        ...
+
+
+@runtime_checkable
+class CompletesRows(Protocol):
+    """A model that draws the rest of a grid whose first places are known."""
+
+    def complete(
+        self, x: Tensor, known: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, C, H, W)`` with the values of ``x`` where ``known`` ``(H, W)`` is true, in every channel.
+
+        Raises:
+            ValueError: an unknown place comes before a known one in the order in which places are drawn.
+        """
+        ...
+
+
+@runtime_checkable
 class ClassifiesRows(Protocol):
     """A model that also says which class a row is of, where :meth:`ModelConfig.classifies` says that it learns to."""
 

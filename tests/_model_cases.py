@@ -32,6 +32,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def on_levels(values: torch.Tensor, levels: int) -> torch.Tensor:
+    """The nearest of so many levels in [-1, 1] to each value."""
+    step = 2 / (levels - 1)
+    return ((values.clamp(-1, 1) + 1) / step).round() * step - 1
+
+
 def some_rows(spec: TensorSpec, labels: torch.Tensor, seed: int = 0) -> Batch:
     """Random rows that keep to the spec: levels on their grid, categories one-hot."""
     parts = []
@@ -41,8 +47,7 @@ def some_rows(spec: TensorSpec, labels: torch.Tensor, seed: int = 0) -> Batch:
         if span.kind == "categorical":
             values = torch.nn.functional.one_hot(values.argmax(1), span.width).float()
         elif span.levels is not None:
-            step = 2 / (span.levels - 1)
-            values = (values.clamp(-1, 1) / step).round() * step
+            values = on_levels(values, span.levels)
         parts.append(values)
     return Batch(torch.cat(parts, 1).reshape(-1, *spec.shape), labels)
 

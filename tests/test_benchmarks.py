@@ -260,3 +260,27 @@ def test_cost_grows_beside_the_next_smaller_case_of_the_same_code() -> None:
     assert neighbours["ratio"] == 0.75
     assert neighbours["cpu_seconds"]["measures"] == 60
     assert neighbours["growth"]["measures"] == 4
+
+
+def test_digits_are_split_by_class_into_rows_to_learn_from_and_others_to_judge() -> None:
+    from digits_likelihood import SPEC, as_tensor, split
+
+    rows = split(0)
+    assert (rows.train.shape, tuple(rows.test.shape)) == ((1000, 1, 8, 8), (797, 1, 8, 8))
+    assert np.abs(np.bincount(rows.train_y) / 1000 - np.bincount(rows.test_y.numpy()) / 797).max() < 0.002
+    levels = (rows.test + 1) * 8
+    assert torch.equal(levels, levels.round())
+    assert (int(levels.min()), int(levels.max())) == (0, (SPEC.spans[0].levels or 0) - 1)
+    assert not torch.equal(rows.test, split(1).test)
+    together = torch.cat([as_tensor(torch.from_numpy(rows.train)), rows.test]).flatten(1)
+    assert len(together.unique(dim=0)) == len(split(1).test) + 1000  # no row is on both sides
+
+
+def test_drawing_is_measured_beside_whole_passes_of_the_same_weights() -> None:
+    from sampling import Case, measured
+
+    row = measured(Case("pixelcnn", (3, 4, 5), 4, 2), torch.device("cpu"), 1)
+    assert row["case"] == "pixelcnn 4x5x3, batch 2"
+    assert row["extrapolated"] == "the plain way was timed at 4 of 60 values"
+    assert row["ratio"] > 0
+    assert row["images_per_second"] > 0

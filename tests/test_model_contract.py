@@ -13,7 +13,16 @@ from _model_cases import CASES, MODELS, SPECS, choices, draw, generator, optimis
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models._contract import Batch, BoundsLikelihood, GenerativeModel, Objective, OptimiserConfig, Span, TensorSpec
+from models._contract import (
+    Batch,
+    BoundsLikelihood,
+    GenerativeModel,
+    KnowsLikelihood,
+    Objective,
+    OptimiserConfig,
+    Span,
+    TensorSpec,
+)
 
 CHOICES = [(kind, form, name, value) for kind, form in CASES for name, value in choices(kind)]
 every_model = pytest.mark.parametrize(("kind", "form"), CASES)
@@ -138,6 +147,13 @@ def test_a_model_with_a_likelihood_gives_nats_for_each_row(kind: str, form: str)
         for nats in (model.elbo(batch, generator()), model.iwae(batch, generator(), 3)):
             assert nats.shape == (4,)
             assert torch.isfinite(nats).all()
+    exact = MODELS[kind].likelihood == "exact"
+    assert exact == isinstance(model, KnowsLikelihood)
+    if isinstance(model, KnowsLikelihood):
+        nats = model.log_likelihood(batch)
+        assert nats.shape == (4,)
+        assert torch.isfinite(nats).all()
+        assert torch.equal(nats, model.log_likelihood(batch))
 
 
 @every_model

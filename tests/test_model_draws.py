@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from _model_cases import CASES, DRAWN_CASES, MODELS, SPECS, Deaf, draw, generator, settings_offering, some_rows, train
+from _model_cases import (
+    CASES,
+    DRAWN_CASES,
+    MODELS,
+    SPECS,
+    Deaf,
+    draw,
+    generator,
+    on_levels,
+    settings_offering,
+    some_rows,
+    train,
+)
 from torch import Tensor, nn
 
 from augment.operators import OPERATORS
@@ -35,7 +47,7 @@ def _rows_told_by_class(spec: TensorSpec, labels: Tensor, seed: int = 0) -> Batc
     first = spec.spans[0]
     if first.kind == "continuous":
         told = x[:, : first.width] / 4 + labels.clamp(min=0)[:, None] - 1
-        x[:, : first.width] = told if first.levels is None else told.clamp(-1, 1)
+        x[:, : first.width] = told if first.levels is None else on_levels(told, first.levels)
     return Batch(x.reshape(-1, *spec.shape), labels)
 
 

@@ -21,7 +21,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts that import each other by t
 import _cells  # noqa: E402
 import families  # noqa: E402
 import model_page  # noqa: E402
-from _measured_sections import bounds, scarce_classes  # noqa: E402
+from _measured_sections import bounds, exact, scarce_classes  # noqa: E402
 from _picture_grid import write_picture_grid  # noqa: E402
 
 FIGURE = {"mean": 0.7321, "se": 0.0123, "floor": 0.9, "floor_se": None}
@@ -107,6 +107,25 @@ def test_the_page_shows_bounds_beside_published_figures_without_claiming_them() 
     assert "| `vae` | static bits | 90.12 ± 0.94 | 92.50 | nats | 10 min, 19.7 epochs, CPU | 89.78 (a paper) |" in text
     assert "no\nreproduction" in text
     assert bounds([]) == ""
+
+
+def test_the_page_shows_exact_likelihoods_and_what_drawing_by_them_costs() -> None:
+    row = {
+        "kind": "pixelcnn",
+        "bits_per_dimension": {"mean": 1.7855, "se": 0.0042},
+        "accuracy": {"mean": 0.975, "se": None},
+        "parameters": 110_545,
+        "steps": 2000,
+        "train_cpu_seconds": {"mean": 99.6, "se": 1.0},
+        "seeds": 3,
+        "rows": {"train": 1000, "test": 797},
+    }
+    case = {"case": "28x28", "blocks": 15, "images_per_second": 47.41, "ratio": 489.6, "device": "cpu", "threads": 1}
+    text = exact([row, {"absent": "not there"}], [case])
+    assert "| `pixelcnn` | 1.786 ± 0.004 | 0.975 | 110,545 | 2,000 steps, 100 CPU s (3 seeds) |" in text
+    assert "| 28x28, 15 blocks | 47 | 490x |" in text
+    assert "of 797 held-out digits (8x8, 17 levels) after training on 1000 others" in text
+    assert exact([row], []) == ""
 
 
 def test_the_readme_leads_to_the_page() -> None:

@@ -51,6 +51,7 @@ BOUNDS = {
     "flow_matching": Bounds((24, 0.65), 900, SHARP),
     "gan": Bounds((23, 0.55), 600, SHARP_CRITIC),
     "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
+    "pixelcnn": Bounds(None, 900),
     "vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "vae_gan": Bounds((22, 0.5), 650, SHARP_CODES),
     "warp_vae": Bounds(None, 900),

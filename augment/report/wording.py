@@ -18,6 +18,7 @@ GATE_TITLES = {
     "class_plan": "Class plan",
     "sample_quality": "Sample quality",
     "label_agreement": "Label agreement",
+    "likelihood": "Likelihood",
     "marginals": "Marginals",
     "joint": "Joint distribution",
     "posterior_predictive": "Posterior predictive",

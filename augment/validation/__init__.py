@@ -51,6 +51,7 @@ _MODULES = (
     "augment.selection",
     "augment.validation",
     "augment.worth",
+    "models._bayes",
 )
 
 

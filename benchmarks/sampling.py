@@ -1,0 +1,134 @@
+"""Drawing value by value: by caches of what layers have heard, beside a pass over the whole image for every value.
+
+    python benchmarks/sampling.py [--quick] [--json] [--device cpu] [--threads 1]
+
+Both draw from the same weights in the same process. The plain way is timed on some places, spread over the image, and
+multiplied (`extrapolated`): a pass costs the same wherever the value lies. `ratio` is its time over that of the caches.
+Cases: 28x28 grey, 15 blocks, batches of 64, as far as asked on other sides too, which shows the growth: the plain way's
+with the square of the pixels, the caches' with the pixels. Times are CPU seconds of the process on a CPU, else by the
+clock, the best of --repeats for the caches. Weights are not trained: no cost depends on
+them. Kept in benchmarks/results/sampling.json; those of a quick run, of small images, in build/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from _cells import RESULTS, UNFINISHED
+from _machine import machine, versions
+
+from augment._devices import choose_device, device_title
+from augment.config import MODELS
+from augment.store import write_atomically
+from models._contract import GenerativeModel, Span, TensorSpec
+from models._raster import WholePasses
+
+PLACES = 4  # at which the plain way is timed
+BLOCKS = 15
+
+
+class Case(NamedTuple):
+    """Images of a shape and so many grey levels, drawn in batches."""
+
+    kind: str
+    shape: tuple[int, int, int]
+    levels: int
+    rows: int
+
+    @property
+    def title(self) -> str:
+        """As the results name it."""
+        channels, height, width = self.shape
+        return f"{self.kind} {height}x{width}{'x3' if channels == 3 else ''}, batch {self.rows}"
+
+
+CASES = [
+    Case("pixelcnn", (1, 14, 14), 256, 64),
+    Case("pixelcnn", (1, 28, 28), 256, 64),
+    Case("pixelcnn", (1, 56, 56), 256, 64),
+    Case("pixelcnn", (1, 28, 28), 256, 1),
+    Case("pixelcnn", (3, 32, 32), 256, 64),
+]
+QUICK = [Case("pixelcnn", (1, 8, 8), 17, 16), Case("pixelcnn", (1, 16, 16), 17, 16)]
+
+
+def built(case: Case, device: torch.device) -> GenerativeModel:
+    channels, height, width = case.shape
+    spec = TensorSpec(case.shape, (Span("continuous", channels * height * width, case.levels),), 10)
+    config = MODELS[case.kind].model_validate({"kind": case.kind, "depth": BLOCKS})
+    return config.build(spec, torch.Generator().manual_seed(0)).to(device).eval()
+
+
+def seconds_of(device: torch.device) -> float:
+    """CPU seconds of this process, or the clock where a GPU does the work."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@torch.no_grad()
+def measured(case: Case, device: torch.device, repeats: int) -> dict[str, Any]:
+    model: Any = built(case, device)
+    labels = torch.arange(case.rows, device=device) % 10
+    drawn = []
+    for repeat in range(repeats):
+        generator = torch.Generator(device=device).manual_seed(repeat)
+        began = seconds_of(device)
+        rows = model.sample(labels, generator)
+        drawn.append(seconds_of(device) - began)
+    plain = WholePasses(lambda x: model.net(x, labels), rows)
+    channels, height, width = case.shape
+    places = [(2 * i + 1) * height * width // (2 * PLACES) for i in range(PLACES)]
+    began = seconds_of(device)
+    for place in places:
+        plain.logits(place // width, place % width, 0)
+    passes = (seconds_of(device) - began) / PLACES * channels * height * width
+    cached = min(drawn)
+    return {
+        "case": case.title,
+        "kind": case.kind,
+        "shape": list(case.shape),
+        "batch": case.rows,
+        "blocks": BLOCKS,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "cached_seconds": round(cached, 3),
+        "plain_seconds": round(passes, 1),
+        "extrapolated": f"the plain way was timed at {PLACES} of {channels * height * width:,} values",
+        "images_per_second": round(case.rows / cached, 3),
+        "plain_images_per_second": round(case.rows / passes, 5),
+        "ratio": round(passes / cached, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small images; kept in build/")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--data", type=Path, help="not needed: no cost depends on data")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device, "--device")
+    rows = []
+    for case in QUICK if args.quick else CASES:
+        rows.append({**measured(case, device, args.repeats), "device": device_title(device), "threads": args.threads})
+        print(rows[-1], file=sys.stderr)
+    document = {"machine": machine(), "versions": versions(), "rows": rows}
+    path = (UNFINISHED if args.quick else RESULTS) / "sampling.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document, indent=None if args.json else 1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""What must hold for every model that draws in raster order, as checks of one that has ``net``, ``grid`` and ``spec``.
+
+``net(x, y)`` gives the logits ``(B, C, levels, H, W)``. Values are in the order in which they are drawn: place by
+place, and within a place channel by channel.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from _model_cases import generator
+from torch import Tensor
+
+from models._contract import Batch, Span, TensorSpec
+from models._grey_levels import uniform_noise
+from models._raster import Places, WholePasses, draw_in_raster_order
+
+
+def levels_spec(shape: tuple[int, int, int], levels: int, classes: int = 3) -> TensorSpec:
+    """A spec of grids of so many grey levels."""
+    return TensorSpec(shape, (Span("continuous", shape[0] * shape[1] * shape[2], levels),), classes)
+
+
+def stirred(model: Any, seed: int = 1) -> Any:
+    """The model in 64 bits, every weight moved at random, so that the class and all levels matter."""
+    noise = generator(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
+    return model.double().eval()
+
+
+def heard(model: Any) -> Tensor:
+    """Which value (column) moves the logits of which (row), both in the order of drawing, booleans.
+
+    All weights and values are positive, so that nothing cancels and no rectifier is shut.
+    """
+    model = model.double().eval()
+    noise = generator()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.rand(parameter.shape, generator=noise) / parameter[0].numel() + 0.001)
+    x = torch.rand((1, *model.spec.shape), generator=noise, dtype=torch.float64)
+
+    def logits(row: Tensor) -> Tensor:
+        found = model.net(row, torch.zeros(1, dtype=torch.int64))
+        return found[0].sum(1).permute(1, 2, 0).flatten()  # (H, W, C) flat
+
+    jacobian = torch.autograd.functional.jacobian(logits, x)[:, 0]
+    return jacobian.permute(0, 2, 3, 1).flatten(1) != 0
+
+
+def check_no_leak(model: Any) -> None:
+    """No logit moves with its own value or a later one."""
+    leaks = torch.triu(heard(model)).nonzero()
+    assert not len(leaks), f"{len(leaks)} pairs leak; the logits of value {leaks[0, 0]} hear value {leaks[0, 1]}"
+
+
+def pairs_heard(model: Any) -> int:
+    """How many pairs there are of a value and an earlier one that it hears."""
+    return int(torch.tril(heard(model), -1).sum())
+
+
+def check_sums_to_one(model: Any) -> None:
+    """The probabilities of all images that there are sum to one, for every class."""
+    grid = model.grid
+    every = torch.tensor(list(itertools.product(range(grid.levels), repeat=grid.size)))
+    x = grid.values(every).double().reshape(-1, *model.spec.shape)
+    for label in range(model.spec.num_classes):
+        total = model.log_likelihood(Batch(x, torch.full((len(x),), label))).exp().sum()
+        torch.testing.assert_close(total, torch.ones_like(total), atol=1e-6, rtol=0)
+
+
+def drawn_by_whole_passes(
+    model: Any, labels: Tensor, noise: Tensor, temperature: float = 1.0, given: Tensor | None = None, known: int = 0
+) -> Tensor:
+    """The levels that a pass over the whole grid for every value draws."""
+    rows = torch.zeros(len(labels), *model.spec.shape, dtype=noise.dtype)
+    places = WholePasses(lambda x: model.net(x, labels), rows)
+    with torch.no_grad():
+        return draw_in_raster_order(places, model.grid, noise, temperature, given, known)
+
+
+def levels_drawn(model: Any, rows: Tensor) -> Tensor:
+    """The levels of rows that the model drew."""
+    return model.grid.index(rows)
+
+
+class Listening:
+    """Places that add up ln p of the values that are put."""
+
+    def __init__(self, inner: Places, rows: int, grid: Any) -> None:
+        self.inner, self.grid = inner, grid
+        self.total = torch.zeros(rows, dtype=torch.float64)
+
+    def begin_row(self, row: int) -> None:
+        self.inner.begin_row(row)
+
+    def logits(self, row: int, column: int, channel: int) -> Tensor:
+        self.last = self.inner.logits(row, column, channel)
+        return self.last
+
+    def put(self, row: int, column: int, channel: int, values: Tensor) -> None:
+        levels = self.grid.index(values)
+        self.total += self.last.log_softmax(1).gather(1, levels[:, None])[:, 0]
+        self.inner.put(row, column, channel, values)
+
+
+def check_drawing_has_the_likelihood(model: Any, places: Places, labels: Tensor) -> None:
+    """ln p of a sample, added up while it is drawn, is what the model says of it afterwards."""
+    noise = uniform_noise(model.grid, len(labels), generator(4), model.net.where)
+    listening = Listening(places, len(labels), model.grid)
+    with torch.no_grad():
+        levels = draw_in_raster_order(listening, model.grid, noise)
+    x = model.grid.values(levels).double()
+    torch.testing.assert_close(listening.total, model.log_likelihood(Batch(x, labels)), atol=1e-9, rtol=1e-9)
