@@ -3,7 +3,7 @@
 Differentiable Augmentation for Data-Efficient GAN Training, arXiv:2006.10738: a critic of few rows learns them by
 heart, and one that sees them shifted and covered cannot as soon. Row i of the real and of the synthetic rows are
 changed in the same way. What is changed keeps to the kind of the data: pixels are moved, covered, brightened and
-stretched, and numbers of a table that are no categories are given a little noise.
+stretched, and pixels and the numbers of a table that are no categories are given a little noise.
 
 Each change is made to some of the rows alone. A critic cannot tell a generator whose changed rows are distributed as
 the changed real ones are; that its rows are then distributed as the real ones follows where what the changes do to a

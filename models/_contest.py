@@ -37,7 +37,8 @@ R2 = Annotated[
     float | None,
     Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
 ]
-USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.4}  # a table's hundred rows are soon known by heart
+# A table's hundred rows are soon known by heart; with 0.1 for grids more pictures are out of the range of real ones.
+USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.4}
 UNHELD = (
     "the wasserstein loss has no bound without a hold on the critic; leave the weight of its squared gradient above 0, "
     "or set spectral_norm to true"
@@ -153,12 +154,15 @@ class Contest(nn.Module):
             parts = [scored_kinds(self.critic, part, y) for part in (seen[:fixed], seen[fixed:]) if part]
         return Scored(*(torch.cat(both) for both in zip(*parts, strict=True)))
 
-    def against(self, synthetic: Tensor, real: Tensor) -> Tensor:
+    def against(self, synthetic: Tensor, real: Tensor | None) -> Tensor:
         """What those minimise who made the rows, a scalar, for scores ``(kinds, B)`` of their rows and ``(B,)``.
 
-        Those of real rows count where the loss is relative, and are not looked at elsewhere.
+        Those of real rows are looked at where the loss is relative alone.
         """
-        return self.loss.generator(synthetic - real if self.loss.relative else synthetic).mean()
+        if not self.loss.relative:
+            return self.loss.generator(synthetic).mean()
+        assert real is not None
+        return self.loss.generator(synthetic - real).mean()
 
     def _seen(self, kinds: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Each kind of rows as the critic reads it, row i of all of them changed in the same way."""
@@ -170,18 +174,21 @@ class Contest(nn.Module):
 
         In one pass, unless they are asked for at real rows alone or at synthetic ones alone.
         """
-        asked = [bool(weight) and self.penalised for weight in (self.penalties.r1, self.penalties.r2)]
-        sides = [seen] if asked[0] == asked[1] else [seen[:1], seen[1:]]
-        read = [self._side(kinds, y, sloped) for kinds, sloped in zip(sides, asked, strict=False)]
-        scores, features, squared = (torch.cat(parts) for parts in zip(*read, strict=True))
-        return Scored(scores, features), squared
+        at_real, at_synthetic = (bool(weight) and self.penalised for weight in (self.penalties.r1, self.penalties.r2))
+        if at_real == at_synthetic:
+            return self._read(seen, y, with_gradients=at_real)
+        real, squared_of_real = self._read(seen[:1], y, with_gradients=at_real)
+        synthetic, squared_of_synthetic = self._read(seen[1:], y, with_gradients=at_synthetic)
+        scored = Scored(*(torch.cat(both) for both in zip(real, synthetic, strict=True)))
+        return scored, torch.cat([squared_of_real, squared_of_synthetic])
 
-    def _side(self, kinds: Sequence[Tensor], y: Tensor, sloped: bool) -> tuple[Tensor, Tensor, Tensor]:
-        if sloped:
-            scored, squared = scored_with_gradients(self.critic, kinds, y)
-            return *scored, squared
-        scored = scored_kinds(self.critic, kinds, y)
-        return *scored, torch.zeros_like(scored.score)
+    def _read(self, kinds: Sequence[Tensor], y: Tensor, *, with_gradients: bool) -> tuple[Scored, Tensor]:
+        """One pass of some kinds of rows, their squared gradients 0 where they are not asked for."""
+        if not with_gradients:
+            scored = scored_kinds(self.critic, kinds, y)
+            return scored, torch.zeros_like(scored.score)
+        scored, squared = scored_with_gradients(self.critic, kinds, y)
+        return scored, squared
 
     def _penalties(
         self, seen: Sequence[Tensor], squared: Tensor, y: Tensor, generator: torch.Generator

@@ -7,7 +7,9 @@ choice of how the generator normalises, see :mod:`models._virtual_norm`.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Techniques(BaseModel):
@@ -47,3 +49,10 @@ class Techniques(BaseModel):
         allow_inf_nan=False,
         description="Weight of how undecided such a critic is between the classes of rows without a label.",
     )
+
+    @model_validator(mode="after")
+    def _refuse_weights_of_classes_without_any(self) -> Self:
+        for name in ("label_weight", "entropy_weight"):
+            if not self.classify and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of a critic that tells classes; set classify to true, or leave it out")
+        return self

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models._adversarial import LOSSES, LossName, feature_matching, smoothed
-from models._contest import Augmentation, Contest, SpectralNorm, suited_changes
+from models._contest import Augmentation, Contest, SpectralNorm, passed_through, suited_changes
 from models._contract import (
     Batch,
     Form,
@@ -105,7 +105,7 @@ class GenerativeAdversarialNet(GenerativeModel):
             rows = self.generator(batch.y, generator)
         terms, scored = self.contest.critic_terms(batch.x, [rows], batch.y, generator)
         self.watch.update(terms["told"], terms["variety"])
-        added = self._beside("critic", scored.features[0], batch.y)
+        added = self._labels(scored.features[0], batch.y) | self._past("critic")
         return {**terms, **added, "loss": terms["loss"] + sum(added.values())}
 
     def _generator_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -115,25 +115,32 @@ class GenerativeAdversarialNet(GenerativeModel):
         if self.techniques.feature_matching:
             loss = feature_matching(features[0], features[1])
         else:
-            loss = self.contest.against(score[-1:], score[0])
-        added = self._beside("generator", features[-1], batch.y)
+            loss = self.contest.against(score[-1:], score[0] if compared else None)
+        with passed_through(self.contest.critic):
+            labels = self._labels(features[-1], batch.y)
+        labels.pop("undecided", None)  # a border between classes is the critic's to move, and no place for rows
+        added = labels | self._past("generator")
         return {"loss": loss + sum(added.values()), **added}
 
-    def _beside(self, player: str, features: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """What techniques add to a player's loss by name: its past, and the labels of the rows with ``features``."""
-        added = {}
-        if self.techniques.classify:
-            logits = self.contest.critic.class_logits(features).float()
-            added["labels"] = self.techniques.label_weight * supervised(logits, y)
-            if player == "critic":
-                added["undecided"] = self.techniques.entropy_weight * undecided(logits, y)
-        if player in self.histories:
-            history, parameters = self.histories[player], list(self._players()[player].parameters())
-            assert isinstance(history, History)
-            if self.training:
-                history.note(parameters)
-            added["history"] = self.techniques.historical_averaging * history.distance(parameters)
-        return added
+    def _labels(self, features: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The weighted terms of a critic that tells classes, for rows with ``features`` and labels, -1 for none."""
+        if not self.techniques.classify:
+            return {}
+        logits = self.contest.critic.class_logits(features).float()
+        return {
+            "labels": self.techniques.label_weight * supervised(logits, y),
+            "undecided": self.techniques.entropy_weight * undecided(logits, y),
+        }
+
+    def _past(self, player: str) -> dict[str, Tensor]:
+        """What pulls a player to its past, weighted."""
+        if player not in self.histories:
+            return {}
+        history, parameters = self.histories[player], list(self._players()[player].parameters())
+        assert isinstance(history, History)
+        if self.training:
+            history.note(parameters)
+        return {"history": self.techniques.historical_averaging * history.distance(parameters)}
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:

@@ -1,8 +1,8 @@
 """A class-conditional autoencoder whose likelihood is measured in the features of a critic.
 
-Autoencoding beyond pixels using a learned similarity metric (VAE/GAN), arXiv:1512.09300. The defaults of the critic are
-those of :mod:`models.gan`: relativistic pairing, its gradient penalised. The paper's rule that leaves out the step of a
-net that is ahead is not kept: the penalties hold the critic.
+Autoencoding beyond pixels using a learned similarity metric (VAE/GAN), arXiv:1512.09300. By default the critic is that
+of :mod:`models.gan`: relativistic pairing, its gradient penalised, though less for grids. The paper's rule that leaves
+out the step of a net that is ahead is not kept: the penalties hold the critic.
 """
 
 from __future__ import annotations

@@ -108,6 +108,25 @@ def test_noise_is_on_numbers_and_never_on_categories() -> None:
     assert not change[:, 2:].any()
 
 
+def test_each_change_is_made_to_rows_of_its_own_choice() -> None:
+    x = rows_of("grid")
+    names: list[ChangeName] = ["brightness", "contrast"]
+    moved = torch.stack(
+        [CHANGES[name].draw(GRID, len(x), generator())(x).flatten(1).mean(1) - x.flatten(1).mean(1) for name in names]
+    )
+    assert (moved[0].abs() > 1e-4).float().mean() > 0.9  # brightness moves the mean of a row, contrast keeps it
+    assert moved[1].abs().max() < 1e-4
+    both = draw_changes(GRID, names, len(x), generator(2))(x)
+    brighter = (both.flatten(1).mean(1) - x.flatten(1).mean(1)).abs() > 1e-4
+    stretched = (both.flatten(1).std(1) / x.flatten(1).std(1) - 1).abs() > 1e-4
+    assert not torch.equal(brighter, stretched)
+
+
+def test_pictures_are_shifted_and_tables_given_noise_by_default() -> None:
+    assert usual_changes(GRID) == ("shift",)
+    assert usual_changes(VECTOR) == ("noise",)
+
+
 def test_what_is_usual_fits_the_form() -> None:
     for form, spec in SPECS.items():
         assert usual_changes(spec)

@@ -9,12 +9,14 @@ import pytest
 import torch
 from _model_cases import generator, train
 from _toy_mixtures import load_digits
+from pydantic import ValidationError
 from torch import Tensor
 
 from models._augmentation import draw_changes
 from models._contract import Batch, GenerativeModel, Objective, Span, TensorSpec
 from models._generators import as_seen
 from models._semi_supervised import supervised, undecided
+from models._techniques import Techniques
 from models.gan import GanConfig, GenerativeAdversarialNet
 
 SPEC = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 10)
@@ -116,6 +118,28 @@ def test_rows_with_a_label_are_never_called_undecided() -> None:
     assert logits.grad[1].any()
     assert not logits.grad[[0, 2]].any()
     assert float(undecided(logits.detach(), torch.tensor([2, 1, 0]))) == 0
+
+
+def test_rows_with_a_label_do_not_count_in_the_mean() -> None:
+    logits = torch.zeros(4, 3)
+    assert float(undecided(logits, torch.tensor([0, 1, 2, -1]))) == pytest.approx(np.log(3), rel=1e-6)
+
+
+def test_how_undecided_rows_are_weighs_as_set() -> None:
+    batch = Batch(torch.randn(4, *SPEC.shape, generator=generator(5)), torch.tensor([-1, -1, 3, -1]))
+    light, heavy = (
+        TELLING.model_copy(update={"techniques": Techniques(classify=True, entropy_weight=weight)}) for weight in (1, 3)
+    )
+    found = [
+        config.build(SPEC, generator()).eval().objectives()[0].loss(batch, generator(1)) for config in (light, heavy)
+    ]
+    assert float(found[1]["undecided"].detach()) == pytest.approx(3 * float(found[0]["undecided"].detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", ["entropy_weight", "label_weight"])
+def test_a_weight_of_classes_that_nobody_tells_is_refused(weight: str) -> None:
+    with pytest.raises(ValidationError, match=f"{weight} is of a critic that tells classes"):
+        GanConfig(techniques={weight: 0.5})
 
 
 def test_the_critic_alone_becomes_decided() -> None:

@@ -240,13 +240,16 @@ class TrainingRun:
                 "the latents are",
                 (LATENTS_FILE, TRAVERSALS_FILE),
                 lambda: write_latents(folder, model, codec, rows.batch, rows.labels, self.seed),
-            ),
-            (
-                "how well the model classifies is",
-                (CLASSIFIER_FILE,),
-                lambda: write_classifier(folder, model, codec, validation, rows.labels),
-            ),
+            )
         ]
+        if self.config.classifies():
+            looks.append(
+                (
+                    "how well the model classifies is",
+                    (CLASSIFIER_FILE,),
+                    lambda: write_classifier(folder, model, codec, validation, rows.labels),
+                )
+            )
         for title, files, look in looks:
             try:
                 with cpu_threads(self.choices.threads), repeatable_sums():

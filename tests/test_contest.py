@@ -1,0 +1,78 @@
+"""Who learns what from whom where rows are scored: the critic from rows that nobody made, the others through it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from _model_cases import SPECS, generator, some_rows
+from torch import Tensor
+
+from models._adversarial import LOSSES
+from models._contest import Contest
+from models._critics import make_critic
+from models._nets import NetSize
+from models._penalties import Penalties
+from models._watching import relative_variety
+from models.gan import GanConfig
+
+SPEC = SPECS["vector"]
+LABELS = torch.arange(12) % 3
+
+
+def contest_of(*, spectral: bool = False, **settings: Any) -> Contest:
+    critic = make_critic(SPEC, NetSize(8, 1, 8, 0.0), "mlp", spectral=spectral)
+    return Contest(SPEC, critic, LOSSES["non_saturating"], settings.pop("penalties", Penalties(0.1, 0.1)), **settings)
+
+
+def kinds() -> tuple[Tensor, list[Tensor]]:
+    """Real rows, and two kinds of synthetic ones, the second of which are all alike."""
+    real, first = (some_rows(SPEC, LABELS, seed).x for seed in (1, 2))
+    return real, [first, first[:1].expand(first.shape).clone()]
+
+
+def test_a_critic_learns_nothing_that_reaches_those_who_made_the_rows() -> None:
+    real, synthetic = kinds()
+    rows = [x.requires_grad_() for x in (real, *synthetic)]
+    terms, _ = contest_of().critic_terms(rows[0], rows[1:], LABELS, generator())
+    assert torch.autograd.grad(terms["loss"], rows, allow_unused=True) == (None, None, None)
+
+
+def test_the_variety_that_is_watched_is_that_of_the_last_kind() -> None:
+    real, synthetic = kinds()
+    terms, _ = contest_of().critic_terms(real, synthetic, LABELS, generator(3))
+    assert float(terms["variety"]) == 0
+    assert relative_variety(real, synthetic[0], LABELS, generator(3)) > 0.3
+
+
+def test_a_gradient_penalty_is_left_out_of_the_steps_between() -> None:
+    contest, (real, synthetic) = contest_of(penalties=Penalties(0, 0, 10.0), penalty_every=2), kinds()
+    found = []
+    for step in range(3):
+        contest.begin_step(step)
+        terms, _ = contest.critic_terms(real, synthetic, LABELS, generator())
+        found.append(float(terms["gradient_penalty"].detach()))
+    assert found[0] == found[2] > 0
+    assert found[1] == 0
+
+
+def test_singular_vectors_move_in_training_alone() -> None:
+    contest, (real, synthetic) = contest_of(spectral=True).eval(), kinds()
+    before = {name: value.clone() for name, value in contest.state_dict().items()}
+    contest.critic_terms(real, synthetic, LABELS, generator())
+    assert all(torch.equal(value, before[name]) for name, value in contest.state_dict().items())
+    contest.train().critic_terms(real, synthetic, LABELS, generator())
+    assert any(not torch.equal(value, before[name]) for name, value in contest.state_dict().items())
+
+
+@pytest.mark.parametrize("form", SPECS)
+@pytest.mark.parametrize("techniques", [{}, {"classify": True}, {"classify": True, "feature_matching": True}])
+def test_what_a_generator_minimises_passes_through_the_critic_and_reaches_none_of_it(
+    form: str, techniques: dict[str, Any]
+) -> None:
+    model = GanConfig(width=8, loss="non_saturating", techniques=techniques).build(SPECS[form], generator()).train()
+    _, own = model.objectives()
+    loss = own.loss(some_rows(SPECS[form], LABELS), generator(1))["loss"]
+    reached = torch.autograd.grad(loss, list(model.contest.critic.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in reached)
