@@ -65,6 +65,11 @@ CODE = (
     "augment.training",
     "augment._devices",
     "augment._seeding",
+    "augment.worth._chosen_rows",
+    "augment.worth._classical",
+    "augment.worth._encoded_rows",
+    "augment.worth._nearness",
+    "augment.worth._neighbours",
 )
 # Other versions compute other bytes. The build (+cpu, +cu130) is not in it: it differs between the machines of a run.
 TORCH = torch.__version__.partition("+")[0]
