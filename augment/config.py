@@ -86,7 +86,8 @@ class TrainSection(Section):
         gt=0,
         lt=1,
         allow_inf_nan=False,
-        description="Share of rows with a label in the batches, where some have none; null: as they are in the data.",
+        description="Share of rows with a label in the batches, where some have none; null: as they are in the data. "
+        "Each class is drawn once an epoch at least.",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(

@@ -100,8 +100,7 @@ class Trained:
         from augment.codec import Codec
         from augment.encoding import encode
         from augment.generation import default_shard_rows
-        from augment.training import check_model, refuse_without_pairs
-        from augment.training._choices import refuse_share_of_all, training_choices
+        from augment.training import check_model, refuse_share_of_all, refuse_without_pairs, training_choices
 
         encoded = store.path(encode(real, self.seed, store))
         spec = Codec.load(encoded / "codec.json").spec

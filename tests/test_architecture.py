@@ -51,6 +51,21 @@ def test_flows_know_the_plain_names_of_augment_only(path: Path) -> None:
     assert [name for name in imported_modules(path) if name.startswith("augment.") and "._" in name] == []
 
 
+def test_training_knows_no_stage_that_follows_it_and_its_key_all_that_its_figures_follow_from() -> None:
+    from augment.training import CODE
+
+    seen: set[str] = set()
+    paths = sorted((ROOT / "augment/training").glob("*.py"))
+    while paths:
+        found = {name for name in imported_modules(paths.pop()) if name.startswith("augment.worth")} - seen
+        seen |= found
+        paths += [ROOT / f"{name.replace('.', '/')}.py" for name in found]
+    assert seen == {name for name in CODE if name.startswith("augment.worth._")}
+    known = {name for path in (ROOT / "augment/training").glob("*.py") for name in imported_modules(path)}
+    later = ("augment.checks", "augment.generation", "augment.validation", "augment.publishing")
+    assert [name for name in known if name.startswith(later)] == []
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -12,7 +12,7 @@ from _fault_rows import Rows, as_many, labels_of, moved, values_of
 from _faults import Court, only, orchard_court, refusing
 from torch import Tensor
 
-from augment.checks._nearness import Stratum, nearness
+from augment.worth._nearness import Stratum, nearness
 from augment.worth._neighbours import BLOCK_DISTANCES, nearest_of_parts
 
 

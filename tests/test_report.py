@@ -241,6 +241,21 @@ def test_each_sort_of_training_figure_is_drawn_on_axes_of_its_own(table_version:
     assert found["last_spot_check"] == {"step": 80, **spots[80]}
 
 
+def test_no_figure_of_a_training_is_left_out_however_many_there_are(table_version: Path) -> None:
+    path = table_version / "metrics.jsonl"
+    told = ("accuracy_real", "accuracy_synthetic", "told")
+    figures = [f"{critic}.{name}" for critic in ("critic", "code_critic") for name in told]
+    figures += [f"generator.loss_{part}" for part in "abcdefg"]
+    path.write_text("\n".join(json.dumps({"step": s, **dict.fromkeys(figures, 0.5)}) for s in (10, 20)))
+    curves = training_curves(path)
+    assert {line.name for curve in curves for line in curve.lines} == {name.replace("_", " ") for name in figures}
+    assert [(curve.title, len(curve.lines)) for curve in curves] == [
+        ("Losses", 5), ("Losses, continued", 2),
+        ("What a critic tells apart: critic", 3), ("What a critic tells apart: code critic", 3),
+    ]  # fmt: skip
+    assert [bool(curve.note) for curve in curves] == [False, False, False, True]
+
+
 def test_lineage_and_the_run_file_are_on_the_page(table_version: Path) -> None:
     lineage = {"code_commit": "abc", "source": {"rows": 1797}, "artifacts": [{"stage": "real", "sha256": "f" * 64}]}
     config = {"name": "tiny", "split": {"train_per_class": {"1": 10}}, "path": Path("/a/b")}

@@ -20,7 +20,7 @@ from augment.config import MODELS, TrainSection
 from augment.store import Store
 from augment.training import train
 from augment.training._loop import TrainingLoop
-from augment.training._spot_checks import MOMENTS, MOST_ROWS, Moments, SpotChecks, moments
+from augment.training._spot_checks import MOMENTS, MOST_ROWS, Moments, SpotChecks, moments, rows_of_classes
 
 FIGURES = {"coverage", "coverage_of_real", "near_copies"}
 
@@ -60,6 +60,53 @@ def test_fresh_rows_cover_as_much_as_training_rows_do_and_copy_none() -> None:
     assert found["coverage"] == pytest.approx(found["coverage_of_real"], abs=0.1)
     assert found["coverage"] > 0.8
     assert found["near_copies"] == 0
+
+
+@pytest.mark.parametrize(("train", "held_out"), [(200, 8), (10, 100)])
+def test_a_perfect_generator_covers_what_real_rows_do_where_the_sides_are_unequal(train: int, held_out: int) -> None:
+    found = [
+        SpotChecks(
+            VECTOR, "prior", real_rows(3 * seed, train), real_rows(3 * seed + 1, held_out), Moments(40, 10), seed
+        ).figures(Given(lambda count, y, _noise, seed=seed: real_rows(3 * seed + 2, 40)[y][:count]), 10)
+        for seed in range(30)
+    ]
+    covered, of_real = (sum(f[name] for f in found) / len(found) for name in ("coverage", "coverage_of_real"))
+    assert covered == pytest.approx(of_real, abs=0.05)
+
+
+def test_a_class_whose_held_out_rows_are_all_the_same_does_not_count() -> None:
+    same = {0: HELD_OUT[0], 1: HELD_OUT[1][:1].expand(40, -1)}
+    fresh = Given(lambda count, y, _noise: real_rows(2)[y][:count])
+    found, alone = (
+        SpotChecks(VECTOR, "prior", TRAIN, held_out, Moments(80, 10), 3).figures(fresh, 10)
+        for held_out in (same, {0: HELD_OUT[0][:40]})
+    )
+    assert found == alone
+    assert not SpotChecks(VECTOR, "prior", TRAIN, {1: same[1]}, Moments(80, 10), 3).due(10, 10)
+
+
+def test_classes_of_one_side_alone_take_no_rows_from_the_others() -> None:
+    assert rows_of_classes({0: 90, 1: 90, 2: 90, 3: 1}, {0: 90, 3: 90, 4: 90}, 64) == {0: 64}
+
+
+def test_equal_rows_are_no_copies_where_as_many_real_rows_are_equal() -> None:
+    twice = {y: rows[:20].repeat(2, 1) for y, rows in TRAIN.items()}
+    found = SpotChecks(VECTOR, "prior", twice, HELD_OUT, Moments(40, 10), 3)
+    assert found.figures(Given(lambda count, y, _noise: twice[y][:count]), 10)["near_copies"] == 0
+
+
+def test_the_real_rows_that_are_drawn_from_change_from_step_to_step() -> None:
+    seen: list[Tensor] = []
+
+    class Noting(Given):
+        def sample_from(self, x: Tensor, labels: Tensor, noise: torch.Generator, temperature: float = 1.0) -> Tensor:
+            seen.append(x.clone())
+            return x
+
+    for step in (10, 20, 10):
+        checks(operator="exemplar").figures(Noting(None), step)
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
 
 
 def test_copies_of_training_rows_are_counted_and_no_others() -> None:
@@ -212,10 +259,15 @@ def test_a_model_that_cannot_draw_is_trained_all_the_same(tmp_path: Path) -> Non
         def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
             raise ValueError("not today")
 
-    loop = make_loop(tmp_path, Broken(squares), spot_checks=checks(every=5))
+    loop, without = (
+        make_loop(tmp_path / name, Broken(squares), spot_checks=found)
+        for name, found in (("a", checks(every=5)), ("b", None))
+    )
     loop.run()
+    without.run()
     assert loop.step == 30
-    log = (tmp_path / "train.log").read_text()
+    assert_equal_bytes(loop, without)
+    log = (tmp_path / "a" / "train.log").read_text()
     assert log.count("no rows are drawn to look at from now on: ValueError: not today") == 1
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from augment._seeding import torch_generator
 from augment.checks._contract import Check, Evidence, Figures, Finding, Learned, bounded
 from augment.checks._encoded import DrawnRows, drawn_of, nets_of
-from augment.checks._nearness import Nearness, Stratum, nearness
 from augment.checks._real import RealRows
 from augment.schema import class_titles
 from augment.worth._classical import mild_variants
+from augment.worth._nearness import Nearness, Stratum, nearness
 from augment.worth._neighbours import nearest_of_parts
 
 if TYPE_CHECKING:

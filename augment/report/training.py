@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +16,22 @@ from augment.report.wording import number
 
 WIDTH = 640  # of a drawing, in its own units
 POINTS = 160
-LINES = 5
+LINES = 5  # in a drawing, as many as have a colour
 MARGIN = 4
 SPOT_CHECK = ("coverage", "coverage_of_real", "near_copies")
 
 
 class Sort(NamedTuple):
-    """Figures that share an axis: by how their names end; ``span`` is what the axis holds, None: their own range."""
+    """Figures that share an axis: by how their names end; ``span`` is what the axis holds, None: their own range.
+
+    With ``apart`` each objective has a drawing of its own.
+    """
 
     title: str
     endings: tuple[str, ...]
     note: str = ""
     span: tuple[float, float] | None = None
+    apart: bool = False
 
 
 SORTS = (
@@ -46,6 +50,7 @@ SORTS = (
         "The shares of real and of synthetic rows on the right side of a threshold, and of pairs whose real row scores "
         "higher: a half where nothing can be told.",
         (0.0, 1.0),
+        apart=True,
     ),
     Sort("Gradient norms", ("gradient_norm",)),
 )
@@ -74,11 +79,11 @@ class Curve:
 
 
 def training_curves(path: Path | None) -> tuple[Curve, ...]:
-    """What a ``metrics.jsonl`` holds over its steps, one drawing a sort; none where there is no figure of it."""
+    """What a ``metrics.jsonl`` holds over its steps, drawn by sort; none where there is no figure of it."""
     records = _records(path)
     names = list(dict.fromkeys(key for r in records for key in r if key != "step" and _is_number(r[key])))
-    found = (_curve(sort, [n for n in names if _is_of(n, sort)][:LINES], records) for sort in SORTS)
-    return tuple(curve for curve in found if curve is not None)
+    drawings = (drawing for sort in SORTS for drawing in _drawings(sort, [n for n in names if _is_of(n, sort)]))
+    return tuple(_curve(sort, drawn, records) for sort, drawn in drawings)
 
 
 def last_spot_check(path: Path | None) -> dict[str, float] | None:
@@ -89,15 +94,27 @@ def last_spot_check(path: Path | None) -> dict[str, float] | None:
     return None
 
 
+def _drawings(sort: Sort, names: Sequence[str]) -> Iterator[tuple[Sort, Sequence[str]]]:
+    """The figures of each drawing, under a title of its own; the note stands under the last."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.rpartition(".")[0] if sort.apart else "", []).append(name)
+    found: list[tuple[str, Sequence[str]]] = []
+    for objective, group in groups.items():
+        title = f"{sort.title}: {objective.replace('_', ' ')}" if len(groups) > 1 and objective else sort.title
+        parts = range(0, len(group), LINES)
+        found.extend((f"{title}, continued" if at else title, group[at : at + LINES]) for at in parts)
+    for place, (title, drawn) in enumerate(found, 1):
+        yield sort._replace(title=title, note=sort.note if place == len(found) else ""), drawn
+
+
 def _is_of(name: str, sort: Sort) -> bool:
     term = name.rpartition(".")[2]
     return term in sort.endings or ("loss" in sort.endings and "loss" in term)
 
 
-def _curve(sort: Sort, names: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Curve | None:
+def _curve(sort: Sort, names: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Curve:
     series = {n: _thinned([(float(r["step"]), float(r[n])) for r in records if _is_number(r.get(n))]) for n in names}
-    if not series:
-        return None
     values = np.array([value for points in series.values() for _, value in points])
     # the first steps may run out of the picture
     low, high = sort.span or (float(values.min()), float(np.quantile(values, 0.98)))

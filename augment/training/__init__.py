@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 import models
@@ -36,14 +35,26 @@ from augment.progress import Progress, silent
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.training._batches import Rows, Sampler
 from augment.training._checkpoint import save_tensors
-from augment.training._choices import TrainingChoices, refuse_share_of_all, training_choices
+from augment.training._choices import TrainingChoices, training_choices
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
+from augment.training._refusals import refuse_share_of_all, refuse_without_pairs
 from augment.training._spot_checks import SpotChecks, moments, spot_checks
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
 if TYPE_CHECKING:
     from augment.config import TrainSection
+
+__all__ = [
+    "build_model",
+    "check_model",
+    "model_code",
+    "refuse_share_of_all",
+    "refuse_without_pairs",
+    "train",
+    "train_key",
+    "training_choices",
+]
 
 STAGE = "train"
 WEIGHTS = "weights.safetensors"
@@ -54,6 +65,11 @@ CODE = (
     "augment.training",
     "augment._devices",
     "augment._seeding",
+    "augment.worth._chosen_rows",
+    "augment.worth._classical",
+    "augment.worth._encoded_rows",
+    "augment.worth._nearness",
+    "augment.worth._neighbours",
 )
 # Other versions compute other bytes. The build (+cpu, +cu130) is not in it: it differs between the machines of a run.
 TORCH = torch.__version__.partition("+")[0]
@@ -146,22 +162,6 @@ def train(
         identity=(WEIGHTS, CODEC, SETTINGS),
         resumable=True,
     )
-
-
-def refuse_without_pairs(config: ModelConfig, encoded: Path, batch_size: int) -> None:
-    """Refuse a training on pairs of rows of a class where there are none; ``encoded`` is the folder of encoded rows.
-
-    Raises:
-        InputError: batches are of one row, or no class has two.
-    """
-    if not config.reads_pairs():
-        return
-    who = f"model.{config.kind} with these settings learns from pairs of rows"
-    if batch_size < 2:
-        raise InputError(f"{who} in a batch; set train.batch_size to 2 or more.")
-    labels = np.load(encoded / "y.npy")
-    if not (np.unique(labels[labels >= 0], return_counts=True)[1] > 1).any():
-        raise InputError(f"{who} of a class, and no class has two training rows; add some, or take another model.")
 
 
 @dataclass(frozen=True)

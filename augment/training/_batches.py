@@ -83,7 +83,8 @@ def class_quotas(
     """Draws of each class in an epoch: in proportion to ``counts ** exponent``, together as many as there are rows.
 
     Classes from 0 on have the share ``labelled`` of all draws, and rows without a label (-1) the rest; null, or where
-    there are rows of one sort alone: as their rows.
+    there are rows of one sort alone: as their rows. None is left out: each has one draw at least, which the class with
+    the most draws gives up.
     """
     known = classes >= 0
     shares = counts.astype(np.float64)
@@ -98,6 +99,9 @@ def class_quotas(
     # What rounding down left over goes to the largest fractions; ties in class order.
     left_over = int(counts.sum() - quotas.sum())
     quotas[np.argsort(-(shares - quotas), kind="stable")[:left_over]] += 1
+    for scarce in np.flatnonzero(quotas == 0):
+        quotas[np.argmax(quotas)] -= 1
+        quotas[scarce] = 1
     return quotas
 
 

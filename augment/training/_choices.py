@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from augment.errors import InputError
 from augment.training._batches import Sampling
 from augment.training._optimisation import Schedule
 from models._contract import ModelConfig
@@ -34,20 +31,6 @@ class TrainingChoices(BaseModel):
     threads: int
     precision: str
     compile: bool
-
-
-def refuse_share_of_all(labelled: float | None, encoded: Path) -> None:
-    """Refuse a share of the rows with a label where all have one, or none; ``encoded`` is the folder of encoded rows.
-
-    Raises:
-        InputError: the share would do nothing.
-    """
-    if labelled is None:
-        return
-    known = np.load(encoded / "y.npy") >= 0
-    if known.all() or not known.any():
-        which = "all" if known.all() else "none"
-        raise InputError(f"train.labelled is of rows some of which have a label, and {which} have one; leave it out.")
 
 
 def training_choices(model: ModelConfig, settings: TrainSection) -> TrainingChoices:

@@ -5,7 +5,7 @@ Three figures go to ``metrics.jsonl`` beside the losses. Rows are compared as th
 ================  =====================================================================================================
 coverage          share of held-out rows that have a drawn row within the distance of their k-th nearest held-out one
                   (Reliable Fidelity and Diversity Metrics for Generative Models, arXiv:2002.09797, equation 4)
-coverage_of_real  the same of training rows in the place of the drawn ones: what a model can hope for
+coverage_of_real  the same of as many training rows in the place of the drawn ones: what a model can hope for
 near_copies       share of drawn rows that the gate ``copying`` calls near copies of training rows
 ================  =====================================================================================================
 
@@ -24,21 +24,21 @@ import torch
 from torch import Tensor
 
 from augment._seeding import torch_generator
-from augment.checks._nearness import Stratum, nearness
 from augment.codec import Codec
 from augment.operators import OPERATORS, draw_function
 from augment.training._batches import Rows
 from augment.worth._chosen_rows import places_by_class
 from augment.worth._classical import mild_variants
+from augment.worth._encoded_rows import held_out_places, rows_at
+from augment.worth._nearness import Stratum, nearness
 from augment.worth._neighbours import NEIGHBOURS, density_and_coverage, nearest_of_parts
-from augment.worth.encoders import held_out_rows
 from models._contract import GenerativeModel, TensorSpec
 
 MOMENTS = 25  # of a training at most
 FEWEST_ROWS, MOST_ROWS = 64, 256  # of all classes that are drawn at a moment
 SHARE = 0.02  # of all passes of a training that may be spent on drawing
 PASSES = 3  # of one row through a net in training: forwards, and backwards at twice the cost
-FEWEST_OF_CLASS = 2  # held-out rows, without which there is no neighbour
+FEWEST_OF_CLASS = 2  # rows of each side, without which there is no neighbour
 TRAIN_VALUES = 1 << 24  # of all training rows that are compared with: 64 MiB
 ROWS_PER_NEIGHBOUR = 4  # k is a quarter of the rows of a class, and 5 at most
 
@@ -61,6 +61,17 @@ def moments(steps: int, batch_size: int, evaluations: int) -> Moments:
     return Moments(rows, math.ceil(steps / count))
 
 
+def rows_of_classes(train: Mapping[int, int], held_out: Mapping[int, int], rows: int) -> dict[int, int]:
+    """How many rows are drawn of each class of which there are so many training and held-out rows, ``rows`` of all.
+
+    Classes count that have two rows on both sides, every n-th where they are too many; none has more than either side.
+    """
+    scarcer = {y: min(count, held_out.get(y, 0)) for y, count in sorted(train.items())}
+    both = [y for y, count in scarcer.items() if count >= FEWEST_OF_CLASS]
+    both = both[:: math.ceil(len(both) * FEWEST_OF_CLASS / rows) or 1]
+    return {y: min(scarcer[y], rows // len(both)) for y in both}
+
+
 class _OfClass(NamedTuple):
     """Real rows ``(N, size)`` of a class, and what does not change from one moment to the next."""
 
@@ -78,9 +89,10 @@ class _OfClass(NamedTuple):
 class SpotChecks:
     """The figures of a training; ``train`` and ``held_out`` are real rows ``(N, size)`` by class in a random order.
 
-    Of both sides classes count that have two rows, and of the held-out rows as many of each class as are drawn of it.
-    Rows that an operator draws from real ones are meant to be like these: near copies are then told by mild variants of
-    training rows, and not by held-out ones.
+    Of a class as many rows are drawn as are held out beside them and as stand for them in ``coverage_of_real``, as more
+    would cover more. A class whose held-out rows are all the same, as in a table of categories, is left out: its
+    figures could only be 0 or 1. Rows that an operator draws from real ones are meant to be like these: near copies are
+    then told by mild variants of training rows, and not by held-out ones.
     """
 
     def __init__(
@@ -96,12 +108,12 @@ class SpotChecks:
         self._operator = operator
         self._when = when
         self._seed = seed
-        both = [y for y in sorted(train) if min(len(train[y]), len(held_out.get(y, ()))) >= FEWEST_OF_CLASS]
-        both = both[:: math.ceil(len(both) * FEWEST_OF_CLASS / when.rows) or 1]
-        each = when.rows // max(1, len(both))
-        self._classes = {y: self._known(y, train[y], held_out[y][:each]) for y in both}
-        lent = {y: known.train[:each] for y, known in self._classes.items()}
-        self._of_real = self._coverage(lent)
+        counts = rows_of_classes(_lengths(train), _lengths(held_out), when.rows)
+        beside = {y: held_out[y][:count] for y, count in counts.items()}
+        differing = [y for y, rows in beside.items() if bool((rows != rows[0]).any())]
+        self._classes = {y: self._known(y, train[y], beside[y]) for y in differing}
+        real_side = {y: known.train[: len(known.held_out)] for y, known in self._classes.items()}
+        self._of_real = self._coverage(real_side)
 
     def due(self, step: int, steps: int) -> bool:
         """Whether rows are drawn after ``step`` of ``steps`` steps; never where no class has rows to compare with."""
@@ -154,10 +166,14 @@ class SpotChecks:
         reference = _ratios(held_out, train, held_out, own=torch.arange(len(held_out)))
         if OPERATORS[self._operator].parents:
             noise = torch_generator(self._seed, "train", "spot check", "variants", y)
-            chosen = torch.arange(len(held_out)) % len(train)
+            chosen = torch.arange(len(held_out))
             reference = _ratios(mild_variants(self._spec, train, chosen, noise), train, held_out)
         _, counts = torch.unique(train, dim=0, return_counts=True)
         return _OfClass(train, held_out, reference, float(counts[counts > 1].sum()) / len(train))
+
+
+def _lengths(rows: Mapping[int, Tensor]) -> dict[int, int]:
+    return {y: len(of_class) for y, of_class in rows.items()}
 
 
 def _ratios(rows: Tensor, train: Tensor, held_out: Tensor, own: Tensor | None = None) -> Tensor:
@@ -176,7 +192,10 @@ def spot_checks(rows: Rows, validation: Path, codec: Codec, operator: str, when:
     Training rows beyond 2,000 of a class, or 64 MiB of all, are left out by a seeded choice; copies of these pass.
     """
     places = places_by_class(torch.from_numpy(rows.labels), seed, "spot check")
-    most = max(FEWEST_OF_CLASS, TRAIN_VALUES // (codec.spec.size * max(1, len(places))))
-    train = {y: rows.batch(chosen[:most].numpy()).x.flatten(1).float().cpu() for y, chosen in places.items()}
-    held_out = held_out_rows(validation, codec, seed, max(FEWEST_OF_CLASS, when.rows // max(1, len(places))))
+    held_out_at = held_out_places(validation, codec, seed)
+    counts = rows_of_classes(_lengths(places), _lengths(held_out_at), when.rows)
+    most = max(FEWEST_OF_CLASS, TRAIN_VALUES // (codec.spec.size * max(1, len(counts))))
+    chosen = {y: places[y][: max(most, count)].numpy() for y, count in counts.items()}
+    train = {y: rows.batch(of_class).x.flatten(1).float().cpu() for y, of_class in chosen.items()}
+    held_out = rows_at(validation, codec, seed, {y: held_out_at[y][:count] for y, count in counts.items()})
     return SpotChecks(codec.spec, operator, train, held_out, when, seed)

@@ -15,30 +15,35 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from augment._devices import cpu_threads, seed_torch, torch_randomness_kept
+from augment._devices import seed_torch, torch_randomness_kept
 from augment._seeding import derive_seed, numpy_generator
 from augment.codec import Codec
 from augment.encoding import encode, encode_key
 from augment.progress import Progress, silent
-from augment.schema import class_indices
 from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.worth._chosen_rows import places_by_class
 from augment.worth._classifier import Classifier, Design
+from augment.worth._encoded_rows import BATCH_ROWS, batches_of_file, encoded_batches, held_out_rows, labels_of
 from augment.worth.fidelity import Fold, RealSide, learn_from
 from models._contract import Batch, TensorSpec
 
 STAGE = "encoders"
 ROWS = "rows.safetensors"
-BATCH_ROWS = 10_000
 # Narrower and shorter than those of the benchmarks: as good on small images, and every run pays for them.
 ENCODER = Design(width=0.5, depth=1, dropout=0.2, steps=300)
 JUDGE = Design(width=0.4, depth=2, dropout=0.1, steps=200)
-CODE = ("augment.worth.encoders", "augment.worth.fidelity", "augment.worth._classifier", "models._nets")
+CODE = (
+    "augment.worth.encoders",
+    "augment.worth.fidelity",
+    "augment.worth._chosen_rows",
+    "augment.worth._classifier",
+    "augment.worth._encoded_rows",
+    "models._nets",
+)
 
 
 @dataclass(frozen=True)
@@ -61,20 +66,20 @@ class Encoders:
 
     def encode(self, rows: pa.RecordBatch | pa.Table) -> Batch:
         """Rows without faults as a model sees them, ``x`` ``(N, *shape)``; the same for the same rows."""
-        found = list(_encoded(self.codec, _batches(rows), numpy_generator(self.real.seed, "rows")))
+        found = list(encoded_batches(self.codec, _batches(rows), numpy_generator(self.real.seed, "rows")))
         x = torch.cat([x for x, _ in found] or [torch.empty(0, *self.spec.shape)])
         return Batch(x, torch.cat([y for _, y in found] or [torch.empty(0, dtype=torch.int64)]))
 
     def labels(self, rows: pa.RecordBatch) -> Tensor:
         """The class ``y`` of each row, -1 without a label."""
-        return torch.from_numpy(_labels(self.codec, rows))
+        return torch.from_numpy(labels_of(self.codec, rows))
 
     def positions(self, rows: pa.RecordBatch | pa.Table) -> Tensor:
         """Rows without faults at places ``(N, size)`` that equal values share, so that a copy lies at distance 0.
 
         A model sees a number that many rows have somewhere inside of its plateau; here it lies in the middle.
         """
-        found = [x for x, _ in _encoded(self.codec, _batches(rows), _Middle())]
+        found = [x for x, _ in encoded_batches(self.codec, _batches(rows), _Middle())]
         return torch.cat(found or [torch.empty(0, *self.spec.shape)]).flatten(1)
 
     def train_positions(self, y: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -82,7 +87,7 @@ class Encoders:
         labels = np.load(self.encoded / "y.npy", mmap_mode="r")
         if self.codec.draws:
             start = 0
-            for batch in _file_batches(self.train_file):
+            for batch in batches_of_file(self.train_file, BATCH_ROWS):
                 here = np.flatnonzero(labels[start : start + batch.num_rows] == y)
                 if len(here):
                     yield torch.from_numpy(here + start), self.positions(batch.take(pa.array(here)))
@@ -191,37 +196,6 @@ def _part(rows: dict[str, Tensor], prefix: str) -> dict[int, Tensor]:
     return dict(sorted(found.items()))
 
 
-def held_out_rows(file: Path, codec: Codec, seed: int, most: int | None = None) -> dict[int, Tensor]:
-    """Some flat rows ``(N, size)`` of each class of the Parquet file of validation rows, ``most`` of each at most.
-
-    They are encoded twice, labels first, so that few are in memory.
-    """
-    labels = [torch.from_numpy(_labels(codec, batch)) for batch in _file_batches(file)]
-    places = places_by_class(torch.cat(labels or [torch.empty(0, dtype=torch.int64)]), seed, "held-out")
-    places = {y: chosen[:most] for y, chosen in places.items()}
-    found: dict[int, list[Tensor]] = {y: [] for y in places}
-    start = 0
-    for batch in _file_batches(file):
-        for y, chosen in places.items():
-            here = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
-            if len(here):
-                some = batch.take(pa.array(here.numpy()))
-                generator = numpy_generator(seed, "held-out", start, y)
-                found[y] += [x.flatten(1) for x, _ in _encoded(codec, [some], generator)]
-        start += batch.num_rows
-    return {y: torch.cat(parts) for y, parts in found.items()}
-
-
-def _labels(codec: Codec, batch: pa.RecordBatch) -> NDArray[np.int64]:
-    labels = batch.column(codec.table.label) if codec.table.label is not None else None
-    return class_indices(labels, codec.table, batch.num_rows)
-
-
-def _file_batches(file: Path) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(file) as source:
-        yield from source.iter_batches(BATCH_ROWS)
-
-
 def _batches(rows: pa.RecordBatch | pa.Table) -> list[pa.RecordBatch]:
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
     found: list[pa.RecordBatch] = table.combine_chunks().to_batches(BATCH_ROWS)
@@ -239,15 +213,6 @@ class _Middle(np.random.Generator):
 
     def standard_normal(self, size: int) -> NDArray[np.float64]:  # type: ignore[override]
         return np.zeros(size)
-
-
-def _encoded(
-    codec: Codec, batches: list[pa.RecordBatch], generator: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    with cpu_threads(1):
-        for batch in batches:
-            x, y = codec.encode(batch, generator)
-            yield codec.tensor(x).float(), torch.from_numpy(y)
 
 
 def _flat(codec: Codec, x: NDArray[Any]) -> Tensor:
