@@ -48,8 +48,9 @@ class GreyGrid:
         return index
 
     def values(self, index: Tensor) -> Tensor:
-        """The values in [-1, 1] of levels, of the same shape."""
-        return index * (2 / max(1, self.levels - 1)) - 1
+        """The values in [-1, 1] of levels, of the same shape; NaN for those that :meth:`draw` could not draw."""
+        values = index * (2 / (self.levels - 1)) - 1
+        return torch.where(index < 0, torch.nan, values)
 
     def log_likelihood(self, logits: Tensor, index: Tensor) -> Tensor:
         """The sum of the logarithms of the probabilities of the levels ``(B, C, H, W)``, in nats ``(B,)``.
@@ -62,13 +63,15 @@ class GreyGrid:
     def draw(self, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
         """The levels ``(B,)`` at the quantiles ``uniform`` of softmax(logits / temperature); at 0 the likeliest.
 
-        ``logits`` are ``(B, levels)``.
+        ``logits`` are ``(B, levels)``; a row of them that is not finite has the level -1.
         """
         if temperature == 0:
-            return logits.argmax(1)
-        below = (logits / temperature).softmax(1).cumsum(1)[:, :-1]  # the last is one, but for rounding
-        index: Tensor = (below <= uniform[:, None]).sum(1)
-        return index
+            index = logits.argmax(1)
+        else:
+            below_most = (logits - logits.amax(1, keepdim=True)) / temperature  # no quotient is too large for its type
+            below = below_most.softmax(1).cumsum(1)[:, :-1]  # the last is one, but for rounding
+            index = (below <= uniform[:, None]).sum(1)
+        return torch.where(logits.isfinite().all(1), index, -1)
 
 
 def grey_grid(spec: TensorSpec, kind: str) -> GreyGrid:
@@ -84,6 +87,8 @@ def grey_grid(spec: TensorSpec, kind: str) -> GreyGrid:
     levels = spec.spans[0].levels
     if levels is None or spec.spans[0].kind != "continuous":
         raise ValueError(f"a {kind} gives a probability to each grey level, and these values have none")
+    if levels < 2:
+        raise ValueError(f"a {kind} tells grey levels apart, and these values have {levels}")
     if levels > LARGEST_PALETTE:
         raise ValueError(f"a {kind} has an output for each of {LARGEST_PALETTE} levels at most, these have {levels}")
     channels, height, width = spec.shape

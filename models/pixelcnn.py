@@ -37,6 +37,7 @@ from models._searched import Range, Searched
 from models._settings import Embedding
 
 DEEPEST = 15  # blocks unless more are asked for, as published
+MOST_WEIGHTS = 200_000_000  # of all kernels, each of which has a mask beside it: 1.6 GB
 VALUES_AT_ONCE = 2**25  # logits that are in memory at a time when a likelihood is computed
 
 
@@ -175,8 +176,11 @@ class PixelCnn(GenerativeModel):
         """Rows ``(B, C, H, W)`` with the values of ``x`` where ``known`` ``(H, W)`` is true, the others drawn.
 
         Raises:
-            ValueError: an unknown place comes before a known one in raster order; a known value lies between levels.
+            ValueError: an unknown place comes before a known one in raster order; a known value lies between levels;
+                there are not as many labels as rows.
         """
+        if len(labels) != len(x):
+            raise ValueError(f"{len(x)} rows to complete have a label each, not {len(labels)}")
         count = places_known(known, self.grid)
         given = self.grid.index(torch.where(known, x, -1.0))
         noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
@@ -237,16 +241,28 @@ class PixelCnnConfig(ModelConfig):
             raise ValueError(f"a masked kernel has a centre, so its side is odd, not {size}")
         return size
 
+    def _kernel_weights(self, grid: GreyGrid) -> int:
+        wide = 2 * self.width
+        block = 2 * wide * self.width + (self.width * self.kernel) ** 2
+        first = (grid.channels + 3) * wide * self.first_kernel**2
+        last = self.head * (wide + grid.channels * grid.levels)
+        return first + (self.depth or suitable_depth(grid, self)) * block + last
+
     def build(self, spec: TensorSpec, generator: torch.Generator) -> PixelCnn:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.
 
         Raises:
             ValueError: rows are no grids of one span of grey levels, or too large to be drawn value by value; a layer
-                has fewer features than there are channels.
+                has fewer features than there are channels; the net is too large.
         """
         grid = grey_grid(spec, self.kind)
         if min(self.width, self.head) < grid.channels:
             raise ValueError(f"each of {grid.channels} channels needs a feature; raise width and head")
+        weights = self._kernel_weights(grid)
+        if weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"these settings make {weights:,} weights, of {MOST_WEIGHTS:,} at most; lower width, depth or kernel"
+            )
         with first_weights(generator):
             net = PixelNet(grid, self, spec.num_classes)
         return PixelCnn(spec, net, self)
