@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models._adversarial import AdversarialLoss
 from models._augmentation import ChangeName, draw_changes, refuse_unfit, usual_changes
-from models._contract import Form, TensorSpec
+from models._contract import TensorSpec
 from models._critics import Critic, Scored, scored_kinds, scored_with_gradients
 from models._generators import as_seen
 from models._penalties import Penalties, one_centred, zero_centred
@@ -37,8 +37,6 @@ R2 = Annotated[
     float | None,
     Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
 ]
-# A table's hundred rows are soon known by heart; with 0.1 for grids more pictures are out of the range of real ones.
-USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.4}
 UNHELD = (
     "the wasserstein loss has no bound without a hold on the critic; leave the weight of its squared gradient above 0, "
     "or set spectral_norm to true"
@@ -53,9 +51,9 @@ Augmentation = Annotated[
 ]
 
 
-def usual_penalties(spec: TensorSpec, r1: float | None, r2: float | None) -> Penalties:
-    """The weights for rows of ``spec``, those that are None filled in."""
-    at_real = USUAL_R1[spec.form] if r1 is None else r1
+def filled_in(r1: float | None, r2: float | None, usual: float) -> Penalties:
+    """The weights that are given, ``usual`` for an r1 and that of real rows for an r2 that is None."""
+    at_real = usual if r1 is None else r1
     return Penalties(at_real, at_real if r2 is None else r2)
 
 
