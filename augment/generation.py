@@ -23,7 +23,7 @@ from augment.errors import AugmentError, InputError, TrainingError, did_you_mean
 from augment.operators import OPERATORS, chosen_operator, draw_function
 from augment.progress import Progress, silent
 from augment.schema import DatasetSchema, class_name
-from augment.store import ArtifactRef, Store, code_version, hash_json
+from augment.store import ArtifactRef, Store, code_version, hash_json, verify_files
 from augment.training import CODEC, SETTINGS, TORCH, WEIGHTS, model_code
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
@@ -129,10 +129,15 @@ def model_config(ref: ArtifactRef, store: Store) -> ModelConfig:
         StoreError: the artifact is not in the store.
         InputError: there is no such model.
     """
-    return _config_in(store.path(ref))
+    return trained_config(store.path(ref))
 
 
-def _config_in(folder: Path) -> ModelConfig:
+def trained_config(folder: Path) -> ModelConfig:
+    """The settings of the trained model of the artifact in ``folder``.
+
+    Raises:
+        InputError: there is no such model.
+    """
     described = json.loads((folder / SETTINGS).read_text())["model"]
     known = find_plugins(models, ModelConfig)
     kind = described["kind"]
@@ -153,22 +158,24 @@ def load_model(ref: ArtifactRef, store: Store, device: str = "cpu") -> tuple[Gen
         StoreError: the artifact is not in the store, or a file of it was altered.
         InputError: this machine has no such device, or no such model.
     """
-    folder = store.verify(ref, (SETTINGS, WEIGHTS, CODEC))
+    folder = store.verify(ref, (CODEC,))
     model = open_model(folder)
     model.to(choose_device(device, "generate.device")).to(memory_format=torch.channels_last)
     return model, Codec.load(folder / CODEC)
 
 
 def open_model(folder: Path) -> GenerativeModel:
-    """The trained model of the artifact in ``folder``, in evaluation mode on the CPU; nothing is verified.
+    """The trained model of the artifact in ``folder``, in evaluation mode on the CPU.
 
     Raises:
+        StoreError: its settings or weights were altered.
         InputError: there is no such model.
     """
     from safetensors.torch import load_file
 
+    verify_files(folder, (SETTINGS, WEIGHTS))
     spec = TensorSpec.from_json(json.loads((folder / SETTINGS).read_text())["spec"])
-    model = _config_in(folder).build(spec, torch.Generator().manual_seed(0))
+    model = trained_config(folder).build(spec, torch.Generator().manual_seed(0))
     model.load_state_dict(load_file(folder / WEIGHTS))
     return model.eval()
 

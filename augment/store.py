@@ -280,12 +280,21 @@ class Store:
             StoreError: a file is missing or altered.
         """
         folder = self.path(ref)
-        hashes = json.loads((folder / MANIFEST).read_text())["files"]
-        for name in hashes if names is None else names:
-            path, sha256 = folder / name, hashes.get(name)
-            if not path.is_file() or hash_file(path) != sha256:
-                raise StoreError(f"{path} is missing or altered; remove the folder {folder} and run again.")
+        verify_files(folder, names)
         return folder
+
+
+def verify_files(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Compare every file of the artifact in ``folder``, or those called ``names``, with its manifest.
+
+    Raises:
+        StoreError: a file is missing or altered.
+    """
+    hashes = json.loads((folder / MANIFEST).read_text())["files"]
+    for name in hashes if names is None else names:
+        path, sha256 = folder / name, hashes.get(name)
+        if not path.is_file() or hash_file(path) != sha256:
+            raise StoreError(f"{path} is missing or altered; remove the folder {folder} and run again.")
 
 
 def process_owner() -> dict[str, str | int]:
