@@ -60,7 +60,13 @@ class Server:
         return state
 
     def wait_for(self, run: str, states: set[str] = FINAL, seconds: float = 200) -> dict[str, Any]:
-        wait_until(lambda: self.state(run)["type"] in states, seconds, f"one of {states}")
+        def is_there() -> bool:
+            try:
+                return self.state(run)["type"] in states
+            except TimeoutError:  # a busy machine answers late, and asking for a state changes nothing
+                return False
+
+        wait_until(is_there, seconds, f"one of {states}")
         return self.state(run)
 
     def children(self, run: str) -> list[dict[str, Any]]:
