@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models._adversarial import LOSSES, LossName, feature_matching, smoothed
-from models._contest import Augmentation, Contest, SpectralNorm, passed_through, suited_changes
+from models._contest import Augmentation, Contest, SpectralNorm, filled_in, passed_through, suited_changes
 from models._contract import (
     Batch,
     Form,
@@ -251,8 +251,8 @@ class GanConfig(ModelConfig):
         gradient = self.gradient_penalty
         if gradient is None:
             gradient = 10.0 if held and not (self.r1 or self.r2 or self.spectral_norm) else 0.0
-        r1 = (0.0 if held or gradient else USUAL_PENALTY) if self.r1 is None else self.r1
-        return Penalties(r1, r1 if self.r2 is None else self.r2, gradient)
+        usual = 0.0 if held or gradient else USUAL_PENALTY
+        return filled_in(self.r1, self.r2, usual)._replace(gradient=gradient)
 
     def classifies(self) -> bool:
         """Whether the critic learns classes."""

@@ -125,8 +125,8 @@ class Likelihood(Check):
         flags = {"odd": usual.odd(drawn.nats, drawn.y)} | ({"recognised": drawn.recognised} if rivals else {})
         metrics = {name: _share(of, drawn.y) for name, of in flags.items()}
         floor = _share(usual.odd_held_out, real.y)
-        limit = self.odd_of_floor * max(floor, 2 * self.tail) + _odd_by_chance(real.y, drawn.y, self.tail)
-        limit = min(1.0, limit)
+        allowed = self.odd_of_floor * max(floor, 2 * self.tail)
+        limit = min(1.0, allowed + _odd_by_chance(real.y, drawn.y, self.tail))
         sentence = (
             f"{metrics['odd']:.1%} of the synthetic rows, in the mean over classes, are less or more likely than is "
             f"usual (real rows that the model has not seen: {floor:.1%}; at most {limit:.1%} may be)"
