@@ -88,7 +88,8 @@ def measured(case: Case, device: torch.device, repeats: int) -> dict[str, Any]:
     places = [(2 * i + 1) * height * width // (2 * PLACES) for i in range(PLACES)]
     began = seconds_of(device)
     for place in places:
-        plain.logits(place // width, place % width, 0)
+        plain.begin_row(0, torch.tensor(place // width))
+        plain.logits(place % width, 0)
     passes = (seconds_of(device) - began) / PLACES * channels * height * width
     cached = min(drawn)
     return {

@@ -15,19 +15,54 @@ from models._grey_levels import GreyGrid
 
 
 class Places(Protocol):
-    """What is known of rows whose values become known one after the other."""
+    """What is known of rows whose values become known one after the other.
 
-    def begin_row(self, row: int) -> None:
-        """Go to the first place of a row of the grid."""
+    All that changes is in tensors that are written in place or made anew in every row of the grid, so that what is done
+    in a row can be captured once and played again. After ``period`` rows the same operations come again.
+    """
+
+    period: int
+
+    def begin_row(self, phase: int, row: Tensor) -> None:
+        """Go to the first place of a row of the grid, whose number is the integer ``row`` ``()``, and of the period."""
         ...
 
-    def logits(self, row: int, column: int, channel: int) -> Tensor:
+    def logits(self, column: int, channel: int) -> Tensor:
         """The logits ``(B, levels)`` of the next value."""
         ...
 
-    def put(self, row: int, column: int, channel: int, values: Tensor) -> None:
+    def put(self, column: int, channel: int, values: Tensor) -> None:
         """Take the next value ``(B,)``, in [-1, 1]."""
         ...
+
+
+class Row:
+    """One row of the grid, of all rows of a batch: the noise, what is given, and the levels that come of them."""
+
+    def __init__(self, places: Places, grid: GreyGrid, noise: Tensor, temperature: float) -> None:
+        self.places, self.grid, self.temperature = places, grid, temperature
+        self.noise = torch.empty_like(noise[:, :, 0])
+        self.levels = torch.zeros(self.noise.shape, dtype=torch.int64, device=noise.device)
+        self.known = torch.zeros(grid.width, dtype=torch.bool, device=noise.device)
+        self.number = torch.zeros((), dtype=torch.int64, device=noise.device)
+
+    def take(self, number: int, noise: Tensor, given: Tensor, known: Tensor) -> None:
+        """Uniform noise and levels ``(B, C, W)``, of which those of the places ``known`` ``(W,)`` are kept."""
+        self.number.fill_(number)
+        self.noise.copy_(noise)
+        self.levels.copy_(given)
+        self.known.copy_(known)
+
+    def draw(self, phase: int) -> None:
+        """Draw the levels of the places that are not known, from left to right."""
+        self.places.begin_row(phase, self.number)
+        for column in range(self.grid.width):
+            for channel in range(self.grid.channels):
+                logits = self.places.logits(column, channel)
+                drawn = self.grid.draw(logits, self.noise[:, channel, column], self.temperature)
+                levels = torch.where(self.known[column], self.levels[:, channel, column], drawn)
+                self.levels[:, channel, column] = levels
+                self.places.put(column, channel, self.grid.values(levels).to(self.noise.dtype))
 
 
 def draw_in_raster_order(
@@ -40,21 +75,33 @@ def draw_in_raster_order(
 ) -> Tensor:
     """Levels ``(B, C, H, W)``, int64, that uniform ``noise`` of that shape names.
 
-    Those of the first ``places_given`` places are taken from ``given``, levels of the same shape.
+    Those of the first ``places_given`` places are taken from ``given``, levels of the same shape. On a GPU the
+    operations of a row are captured as CUDA graphs, one for each row of the period, and played for the rows below: they
+    are many and small, and giving them out one by one would take longer than computing them.
     """
-    drawn = torch.zeros(noise.shape, dtype=torch.int64, device=noise.device)
-    for row in range(grid.height):
-        places.begin_row(row)
-        for column in range(grid.width):
-            for channel in range(grid.channels):
-                logits = places.logits(row, column, channel)
-                if given is not None and row * grid.width + column < places_given:
-                    levels = given[:, channel, row, column]
-                else:
-                    levels = grid.draw(logits, noise[:, channel, row, column], temperature)
-                drawn[:, channel, row, column] = levels
-                places.put(row, column, channel, grid.values(levels).to(noise.dtype))
-    return drawn
+    levels = torch.zeros(noise.shape, dtype=torch.int64, device=noise.device) if given is None else given.clone()
+    known = (torch.arange(grid.height * grid.width, device=noise.device) < places_given).reshape(grid.height, -1)
+    row = Row(places, grid, noise, temperature)
+    graphs: list[torch.cuda.CUDAGraph] = []
+    for number in range(grid.height):
+        row.take(number, noise[:, :, number], levels[:, :, number], known[number])
+        phase = number % places.period
+        if noise.is_cuda and number >= places.period:  # the first rows have made ready what cannot be captured
+            if phase == len(graphs):
+                graphs.append(captured(row, phase))
+            graphs[phase].replay()
+        else:
+            row.draw(phase)
+        levels[:, :, number] = row.levels
+    return levels
+
+
+def captured(row: Row, phase: int) -> torch.cuda.CUDAGraph:
+    """What is done in a row of the grid, not yet done."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        row.draw(phase)
+    return graph
 
 
 class WholePasses:
@@ -63,20 +110,24 @@ class WholePasses:
     It is what faster ways are held against. ``logits_of`` gives ``(B, C, levels, H, W)`` for rows ``(B, C, H, W)``.
     """
 
+    period = 1
+
     def __init__(self, logits_of: Callable[[Tensor], Tensor], rows: Tensor) -> None:
         self.logits_of = logits_of
         self.rows = rows
+        self.row = 0
 
-    def begin_row(self, row: int) -> None:
-        """Nothing is kept of earlier rows."""
+    def begin_row(self, phase: int, row: Tensor) -> None:
+        """Go to a row; nothing is kept of earlier ones."""
+        self.row = int(row)
 
-    def logits(self, row: int, column: int, channel: int) -> Tensor:
+    def logits(self, column: int, channel: int) -> Tensor:
         """The logits ``(B, levels)`` of the next value, out of those of all values."""
-        return self.logits_of(self.rows)[:, channel, :, row, column]
+        return self.logits_of(self.rows)[:, channel, :, self.row, column]
 
-    def put(self, row: int, column: int, channel: int, values: Tensor) -> None:
+    def put(self, column: int, channel: int, values: Tensor) -> None:
         """Take the next value ``(B,)``, in [-1, 1]."""
-        self.rows[:, channel, row, column] = values
+        self.rows[:, channel, self.row, column] = values
 
 
 def places_known(known: Tensor, grid: GreyGrid) -> int:

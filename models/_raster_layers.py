@@ -112,22 +112,20 @@ class LayerCache:
         self.beside = beside.reshape((self.reach + 1) * inputs, outputs).contiguous()
         assert layer.conv.bias is not None
         self.base = (layer.of_class(condition) + layer.conv.bias).detach()
+        # both are empty at first, as what lies above the image is
         self.ring = weight.new_zeros(self.reach, len(condition), width + 2 * self.reach, inputs)
-        self.newest = self.reach - 1
         self.row = weight.new_zeros(len(condition), width + self.reach, inputs)
-        self.begun = False
         self.from_above = self.base.expand(width, *self.base.shape)
 
     def begin_row(self) -> None:
-        """Put the row that is done into the ring in the place of the oldest, and hear those above the next."""
-        if self.reach and self.begun:
-            self.newest = (self.newest + 1) % self.reach
-            self.ring[self.newest, :, : self.width + self.reach] = self.row
-            order = [(self.newest + 1 + i) % self.reach for i in range(self.reach)]  # oldest first
-            rows_above = self.ring[order].permute(1, 3, 0, 2)  # (B, inputs, reach, width + 2 reach)
-            heard = functional.conv2d(rows_above, self.above)[:, :, 0]
-            self.from_above = (heard.permute(2, 0, 1) + self.base).contiguous()  # (width, B, outputs)
-        self.begun = True
+        """Put the row that is done into the ring after the others, and hear those above the next."""
+        if not self.reach:
+            return
+        self.ring[:-1] = self.ring[1:].clone()
+        self.ring[-1, :, : self.width + self.reach] = self.row
+        rows_above = self.ring.permute(1, 3, 0, 2)  # (B, inputs, reach, width + 2 reach)
+        heard = functional.conv2d(rows_above, self.above)[:, :, 0]
+        self.from_above = (heard.permute(2, 0, 1) + self.base).contiguous()  # (width, B, outputs)
 
     def put(self, column: int, features: slice, x: Tensor) -> None:
         """Keep inputs ``(B, features)`` of a place."""

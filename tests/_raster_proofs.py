@@ -94,18 +94,19 @@ class Listening:
     def __init__(self, inner: Places, rows: int, grid: Any) -> None:
         self.inner, self.grid = inner, grid
         self.total = torch.zeros(rows, dtype=torch.float64)
+        self.period = inner.period
 
-    def begin_row(self, row: int) -> None:
-        self.inner.begin_row(row)
+    def begin_row(self, phase: int, row: Tensor) -> None:
+        self.inner.begin_row(phase, row)
 
-    def logits(self, row: int, column: int, channel: int) -> Tensor:
-        self.last = self.inner.logits(row, column, channel)
+    def logits(self, column: int, channel: int) -> Tensor:
+        self.last = self.inner.logits(column, channel)
         return self.last
 
-    def put(self, row: int, column: int, channel: int, values: Tensor) -> None:
+    def put(self, column: int, channel: int, values: Tensor) -> None:
         levels = self.grid.index(values)
         self.total += self.last.log_softmax(1).gather(1, levels[:, None])[:, 0]
-        self.inner.put(row, column, channel, values)
+        self.inner.put(column, channel, values)
 
 
 def check_drawing_has_the_likelihood(model: Any, places: Places, labels: Tensor) -> None:

@@ -26,7 +26,8 @@ from models._contract import Batch, CompletesRows, KnowsLikelihood, Span, Tensor
 from models._grey_levels import uniform_noise
 from models._masked import raster_mask
 from models._raster_layers import RasterConv
-from models.pixelcnn import CachedPlaces, PixelCnn, PixelCnnConfig
+from models._raster_model import RasterModel
+from models.pixelcnn import CachedPlaces, PixelCnnConfig
 
 SHAPES = {"grey": ((1, 5, 6), 5), "colour": ((3, 3, 4), 4)}
 SMALL: dict[str, Any] = {"width": 6, "head": 7, "first_kernel": 5, "depth": 2, "embedding": 4}
@@ -35,11 +36,11 @@ INDEPENDENT = 2.22  # bits per dimension of a model of each pixel by itself, giv
 SUSPICIOUS = 1.5  # fewer than models of held-out digits have, which end near 1.75
 
 
-def build(shape: tuple[int, int, int], levels: int, classes: int = 3, **settings: Any) -> PixelCnn:
+def build(shape: tuple[int, int, int], levels: int, classes: int = 3, **settings: Any) -> RasterModel:
     return PixelCnnConfig(**{**SMALL, **settings}).build(levels_spec(shape, levels, classes), generator())
 
 
-def hearing_itself(model: PixelCnn) -> PixelCnn:
+def hearing_itself(model: RasterModel) -> RasterModel:
     """The model with mask B in the first layer too."""
     first = model.net.first.conv
     channels = torch.arange(model.grid.channels)
@@ -49,7 +50,7 @@ def hearing_itself(model: PixelCnn) -> PixelCnn:
     return model
 
 
-def deaf(model: PixelCnn) -> PixelCnn:
+def deaf(model: RasterModel) -> RasterModel:
     """The model without what moves the layers by the class, in training as well."""
     for layer in model.modules():
         if isinstance(layer, RasterConv):
@@ -113,7 +114,7 @@ def test_a_likelihood_is_the_same_of_many_rows_as_of_each(monkeypatch: pytest.Mo
     batch = some_rows(model.spec, torch.arange(5) % 3)
     batch = Batch(batch.x.double(), batch.y)
     whole = model.log_likelihood(batch)
-    monkeypatch.setattr("models.pixelcnn.VALUES_AT_ONCE", 2 * 30 * 5)
+    monkeypatch.setattr("models._raster_model.VALUES_AT_ONCE", 2 * 30 * 5)
     torch.testing.assert_close(model.log_likelihood(batch), whole)
 
 
@@ -257,7 +258,7 @@ def test_it_keeps_the_protocols_of_an_exact_likelihood_and_of_completion() -> No
 # Learning
 
 
-def learned(model: PixelCnn) -> tuple[float, float]:
+def learned(model: RasterModel) -> tuple[float, float]:
     """Bits per dimension of 797 held-out digits after a short training on 1,000, and the share that is recognised."""
     digits = load_digits()
     order = torch.randperm(len(digits.digit), generator=generator(0))
@@ -269,7 +270,7 @@ def learned(model: PixelCnn) -> tuple[float, float]:
     return float(bits), float(recognised.float().mean())
 
 
-def digits_model() -> PixelCnn:
+def digits_model() -> RasterModel:
     config = PixelCnnConfig(width=16, depth=3, dropout=0.0)
     return config.build(levels_spec((1, 8, 8), 17, 10), generator())
 

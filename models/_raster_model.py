@@ -1,0 +1,145 @@
+"""The model of every net that gives each value of a grid a probability, given all that come before it in raster order.
+
+ln p(x|y) is the sum over values of the logarithm of a probability, exact and with no bound; a row is drawn value by
+value, by what the net has kept of those before. What differs between families is the net.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor, nn
+
+from models._contract import Batch, GenerativeModel, Objective, OptimiserConfig, TensorSpec
+from models._grey_levels import GreyGrid, uniform_noise
+from models._raster import Places, draw_in_raster_order, places_known
+
+VALUES_AT_ONCE = 2**25  # logits that are in memory at a time when a likelihood is computed
+MOST_WEIGHTS = 200_000_000  # of all kernels, each of which has a mask beside it: 1.6 GB
+ORDER = "row by row from the top, within a row from left to right, within a place channel by channel"
+
+
+class RasterNet(nn.Module, ABC):
+    """A net that hears of a grid's values only those before the one that it speaks of.
+
+    It must not normalise over a grid or a batch: a place would then hear later ones. ``where`` are planes that say
+    nothing of the row, and may be heard by all.
+    """
+
+    where: Tensor
+
+    def __init__(self, grid: GreyGrid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.register_buffer("where", where_in(grid), persistent=False)
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Logits ``(B, C, levels, H, W)`` for rows ``(B, C, H, W)`` in [-1, 1] and labels ``(B,)``."""
+
+    @abstractmethod
+    def places(self, y: Tensor) -> Places:
+        """The same logits, one value after the other, for rows of the classes ``y`` ``(B,)``."""
+
+    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+        """ln p(x|y) in nats ``(B,)``.
+
+        Raises:
+            ValueError: a value lies between two levels.
+        """
+        return self.grid.log_likelihood(self(x, y), self.grid.index(x))
+
+
+class RasterModel(GenerativeModel):
+    """p(x|y) as a product over values, each given all that come before it in raster order.
+
+    A row is drawn value by value, by caches of what the layers have heard; the temperature divides the logits.
+    """
+
+    def __init__(self, spec: TensorSpec, net: RasterNet, optimiser: OptimiserConfig) -> None:
+        super().__init__()
+        self.spec = spec
+        self.net = net
+        self.grid = net.grid
+        self.optimiser = optimiser
+
+    def objectives(self) -> Sequence[Objective]:
+        """One: -ln p(x|y) in nats."""
+        return [Objective("likelihood", tuple(self.parameters()), self._loss, self.optimiser)]
+
+    def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        nats = -self.net.log_likelihood(batch.x, batch.y).mean()
+        return {"loss": nats, "bits_per_dim": nats.detach() / (self.spec.size * math.log(2))}
+
+    @torch.no_grad()
+    def log_likelihood(self, batch: Batch) -> Tensor:
+        """ln p(x|y) in nats, shape ``(B,)``.
+
+        Raises:
+            ValueError: a value lies between two levels.
+        """
+        at_once = max(1, VALUES_AT_ONCE // (self.spec.size * self.grid.levels))
+        parts = zip(torch.split(batch.x, at_once), torch.split(batch.y, at_once), strict=True)
+        return torch.cat([self.net.log_likelihood(x, y) for x, y in parts])
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows ``(B, *shape)``, drawn value by value."""
+        noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
+        levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature)
+        return self.grid.values(levels)
+
+    @torch.no_grad()
+    def complete(
+        self, x: Tensor, known: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, C, H, W)`` with the values of ``x`` where ``known`` ``(H, W)`` is true, the others drawn.
+
+        Raises:
+            ValueError: an unknown place comes before a known one in raster order; a known value lies between levels;
+                there are not as many labels as rows.
+        """
+        if len(labels) != len(x):
+            raise ValueError(f"{len(x)} rows to complete have a label each, not {len(labels)}")
+        count = places_known(known, self.grid)
+        given = self.grid.index(torch.where(known, x, -1.0))
+        noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
+        levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature, given, count)
+        return torch.where(known, x, self.grid.values(levels))
+
+
+def where_in(grid: GreyGrid) -> Tensor:
+    """One in every place, its row, and its column, both in [-1, 1]: ``(3, H, W)``.
+
+    The one tells a place from the zeros around the image, since zero is a grey level too. None says anything of the
+    row, so they may be heard by all.
+    """
+    down, across = (torch.linspace(-1, 1, side) for side in (grid.height, grid.width))
+    shape = (grid.height, grid.width)
+    return torch.stack([torch.ones(shape), down[:, None].expand(shape), across.expand(shape)])
+
+
+def refuse_large_net(weights: int) -> None:
+    """Nothing, if so many weights of kernels fit into memory.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if weights > MOST_WEIGHTS:
+        raise ValueError(
+            f"these settings make {weights:,} weights, of {MOST_WEIGHTS:,} at most; lower width, depth or kernel"
+        )
+
+
+def _has_a_centre(size: int) -> int:
+    if size % 2 == 0:
+        raise ValueError(f"a masked kernel has a centre, so its side is odd, not {size}")
+    return size
+
+
+OddKernel = Annotated[int, Field(ge=3, le=31), AfterValidator(_has_a_centre)]
