@@ -21,6 +21,7 @@ from augment.training._batches import Rows
 from models._contract import Batch, Span, TensorSpec
 
 Bytes = NDArray[np.uint8]
+OfRows = Callable[[Batch, torch.Generator], Tensor]  # of a batch a number for each row, (B,)
 BINARY = TensorSpec((1, 28, 28), (Span("continuous", 784, 2),), 1)
 COLOUR = TensorSpec((3, 32, 32), (Span("continuous", 3072, 256),), 1)
 MNIST_TRAIN = 50_000  # of 60,000; the others are watched during training, as the static files do
@@ -117,16 +118,14 @@ def _pictures(path: Path) -> Bytes:
     return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
 
 
-def in_chunks(
-    data: DataSet, levels: Bytes, size: int, device: torch.device, bound: Callable[[Batch, torch.Generator], Tensor]
-) -> NDArray[Any]:
-    """``bound`` of every row of ``levels`` in nats, ``size`` rows at a time, each with noise of its own."""
+def in_chunks(data: DataSet, levels: Bytes, size: int, device: torch.device, of_rows: OfRows) -> NDArray[Any]:
+    """``of_rows`` of every row of ``levels`` in nats, ``size`` rows at a time, each with noise of its own."""
     values: list[NDArray[Any]] = []
     for first in range(0, len(levels), size):
         x = data.as_tensor(torch.from_numpy(levels[first : first + size]).to(device))
         generator = torch.Generator(device=device).manual_seed(derive_seed("bound", first))
         batch = Batch(x, torch.zeros(len(x), dtype=torch.long, device=device))
-        values.append(bound(batch, generator).double().cpu().numpy())
+        values.append(of_rows(batch, generator).double().cpu().numpy())
     return np.concatenate(values)
 
 

@@ -3,12 +3,13 @@
     python benchmarks/adversarial_variants.py --data DIR [--quick] [--json] [--variants gan hinge] [--seeds 3]
                                               [--minutes 5] [--share 0/14] [--out FOLDER] [--take FOLDER ...]
 
-DIR holds fashion-mnist/. A variant is the default of its model with the settings that `VARIANTS` gives. Each is trained
-for as many steps as fit into the CPU minutes of one thread, its schedule ending with the last; then 500 rows of every
-class are drawn of the averaged weights and judged by the nets of augment/worth/fidelity.py, against 2,000 test images:
-`floor` is what training images score in their place, and `ratio` the accuracy of a classifier of drawn rows alone over
-that of one of real rows. The images and the judges are the same for all variants and seeds; a seed decides first
-weights, batches and noise. A training that stopped itself early is judged as it stood, and says why.
+DIR holds fashion-mnist/, whose images are halved to 14x14 by the mean of 2x2 pixels. A variant is the default of its
+model with the settings that `VARIANTS` gives. Each is trained for as many steps as fit into the CPU minutes of one
+thread, its schedule ending with the last; then 500 rows of every class are drawn of the averaged weights and judged by
+the nets of augment/worth/fidelity.py, against 2,000 test images: `floor` is what training images score in their place,
+and `ratio` the accuracy of a classifier of drawn rows alone over that of one of real rows. The images and the judges
+are the same for all variants and seeds; a seed decides first weights, batches and noise. A training that stopped itself
+early is judged as it stood, and says why.
 
 Finished cells are kept in benchmarks/results (of a quick run, in build/), or in FOLDER: processes that run at the same
 time need one each, and share the work by `--share K/N`, every N-th cell from the K-th on. `--take` then brings their
@@ -46,7 +47,8 @@ from augment.worth._classifier import ENCODER, JUDGE, Design
 from augment.worth.fidelity import RealSide, learn_real, measure_fidelity
 from models._contract import Batch, ModelConfig, SamplesPrior, Span, TensorSpec
 
-SPEC = TensorSpec((1, 28, 28), (Span("continuous", 784, 256),), 10)
+SIDE = 14  # of images halved: a CPU minute is then four times as many steps, and variants can be told apart
+SPEC = TensorSpec((1, SIDE, SIDE), (Span("continuous", SIDE * SIDE, 256),), 10)
 FASHION, FILE = "fashion-mnist", "adversarial_variants.json"
 CODE = ("augment.training", "augment.worth")
 FIGURES = ("coverage", "density", "frechet", "label_agreement", "accuracy", "novelty")
@@ -102,11 +104,17 @@ def scaled(levels: torch.Tensor) -> torch.Tensor:
 
 
 def chosen_images(folder: Path, part: str, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 1, 28, 28) and labels (n,) of ``part``, a seeded choice of ``each`` of every class."""
+    """Images (n, 1, 14, 14) and labels (n,) of ``part``, a seeded choice of ``each`` of every class."""
     pixels, labels = idx_part(folder, part)
     order = numpy_generator("variants", part).permutation(len(labels))
     places = np.sort(np.concatenate([order[labels[order] == y][:each] for y in range(SPEC.num_classes)]))
-    return pixels[places, None], labels[places]
+    return halved(pixels[places])[:, None], labels[places]
+
+
+def halved(pixels: np.ndarray) -> np.ndarray:
+    """Bytes (n, 14, 14), each the rounded mean of 2x2 of the pixels (n, 28, 28)."""
+    blocks = pixels.reshape(len(pixels), SIDE, 2, SIDE, 2)
+    return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
 
 @dataclass(frozen=True)

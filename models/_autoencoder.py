@@ -5,17 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models._contract import Batch, Form, TensorSpec
+from models._contract import Batch, TensorSpec
 from models._gaussian import Gaussian, normal_noise
 from models._generators import Decoded, Generator, NetName, NetSetting, make_generator, suited_net
 from models._latents import Prior, arc
 from models._nets import GridEncoder, NetSize, VectorEncoder
 
 USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
-USUAL_SPREAD: dict[Form, float] = {
-    "vector": 1.0,
-    "grid": 0.75,
-}  # pictures of far latents have too much ink, or too little
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
 
 
@@ -93,7 +89,7 @@ def suited(spec: TensorSpec, net: NetSetting, width: int | None) -> tuple[NetNam
     return kind, width or USUAL_WIDTH[kind]
 
 
-def make_autoencoder(spec: TensorSpec, latent: int, size: NetSize, net: NetName, spread: float | None) -> Autoencoder:
+def make_autoencoder(spec: TensorSpec, latent: int, size: NetSize, net: NetName, spread: float) -> Autoencoder:
     """An autoencoder of rows of ``spec``, whose two nets are of the same kind and size.
 
     Raises:
@@ -101,4 +97,4 @@ def make_autoencoder(spec: TensorSpec, latent: int, size: NetSize, net: NetName,
     """
     encoder = (GridEncoder if net == "resnet" else VectorEncoder)(spec, 2 * latent, size)
     decoder = make_generator(spec, latent, size, net, "row")
-    return Autoencoder(encoder, decoder, spec.num_classes, USUAL_SPREAD[spec.form] if spread is None else spread)
+    return Autoencoder(encoder, decoder, spec.num_classes, spread)

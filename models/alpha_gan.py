@@ -56,6 +56,8 @@ from models._watching import Watch
 DENSITY_RATIO = AdversarialLoss(LOSSES["minimax"].critic, torch.neg)
 # A table's hundred rows are soon known by heart; with 0.4 for grids more pictures are out of the range of real ones.
 USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.8}
+# pictures of far latents have too much ink, or too little
+USUAL_SPREAD: dict[Form, float] = {"vector": 1.0, "grid": 0.55}
 
 
 class AutoEncodingAdversarialNet(GenerativeModel):
@@ -267,7 +269,8 @@ class AlphaGanConfig(ModelConfig):
         code_spec = TensorSpec((self.latent,), (Span("continuous", self.latent),), spec.num_classes)
         of_codes = size._replace(width=self.critic_width or USUAL_WIDTH["mlp"])
         with first_weights(generator):
-            autoencoder = make_autoencoder(spec, self.latent, size, net, self.spread)
+            spread = USUAL_SPREAD[spec.form] if self.spread is None else self.spread
+            autoencoder = make_autoencoder(spec, self.latent, size, net, spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
             code_critic = make_critic(code_spec, of_codes, "mlp", spectral=self.spectral_norm)
         rows = Contest(

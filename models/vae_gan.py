@@ -49,6 +49,8 @@ from models._watching import Watch
 Ruler = Literal["unit", "real"]
 # A table's hundred rows are soon known by heart; with 0.1 for grids more pictures are out of the range of real ones.
 USUAL_R1: dict[Form, float] = {"vector": 1.0, "grid": 0.4}
+# pictures of far latents have too much ink, or too little
+USUAL_SPREAD: dict[Form, float] = {"vector": 1.0, "grid": 0.75}
 
 
 class LearnedSimilarityAutoencoder(GenerativeModel):
@@ -243,7 +245,8 @@ class VaeGanConfig(ModelConfig):
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
         of_critic = size._replace(width=self.critic_width or width, dropout=self.critic_dropout)
         with first_weights(generator):
-            autoencoder = make_autoencoder(spec, self.latent, size, net, self.spread)
+            spread = USUAL_SPREAD[spec.form] if self.spread is None else self.spread
+            autoencoder = make_autoencoder(spec, self.latent, size, net, spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
         contest = Contest(
             spec, critic, LOSSES[self.loss], filled_in(self.r1, self.r2, USUAL_R1[spec.form]), changes=changes

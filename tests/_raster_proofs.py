@@ -77,7 +77,7 @@ def drawn_by_whole_passes(
     model: Any, labels: Tensor, noise: Tensor, temperature: float = 1.0, given: Tensor | None = None, known: int = 0
 ) -> Tensor:
     """The levels that a pass over the whole grid for every value draws."""
-    rows = torch.zeros(len(labels), *model.spec.shape, dtype=noise.dtype)
+    rows = torch.zeros(len(labels), *model.spec.shape, dtype=noise.dtype, device=noise.device)
     places = WholePasses(lambda x: model.net(x, labels), rows)
     with torch.no_grad():
         return draw_in_raster_order(places, model.grid, noise, temperature, given, known)

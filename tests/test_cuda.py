@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from _model_cases import CASES, DRAWN_CASES, MODELS, SPECS, draw, exemplars_for, generator, settings_offering, some_rows
+from _raster_proofs import drawn_by_whole_passes, levels_drawn, levels_spec, stirred
 from _toy_training import VECTOR, Line, squares
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from augment.training._batches import Rows, Sampler
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
 from models._contract import Batch, GenerativeModel, ModelConfig, TensorSpec
+from models._grey_levels import uniform_noise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -158,6 +160,20 @@ def test_rows_drawn_on_a_gpu_follow_from_the_seed_and_leave_the_cpu_as_it_was(
     assert torch.equal(first, second)
     assert torch.isfinite(first).all()
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize(
+    "kind", [kind for kind, form in CASES if form == "grid" and MODELS[kind].likelihood == "exact"]
+)
+def test_rows_that_played_graphs_draw_are_those_of_whole_passes(kind: str, colours: int) -> None:
+    spec = levels_spec((colours, 8, 5), 4)
+    model: Any = stirred(MODELS[kind]().build(spec, generator())).to("cuda")
+    labels = torch.arange(4, device="cuda") % 3
+    on_gpu = torch.Generator(device="cuda")
+    found = levels_drawn(model, model.sample(labels, on_gpu.manual_seed(5), temperature=0.8))
+    noise = uniform_noise(model.grid, 4, on_gpu.manual_seed(5), model.net.where)
+    assert torch.equal(found, drawn_by_whole_passes(model, labels, noise, 0.8))
 
 
 def test_weights_learned_on_a_gpu_draw_on_a_cpu(tmp_path: Path) -> None:
