@@ -168,7 +168,7 @@ def test_rows_drawn_on_a_gpu_follow_from_the_seed_and_leave_the_cpu_as_it_was(
 )
 def test_rows_that_played_graphs_draw_are_those_of_whole_passes(kind: str, colours: int) -> None:
     spec = levels_spec((colours, 8, 5), 4)
-    model: Any = stirred(MODELS[kind]().build(spec, generator())).to("cuda")
+    model: Any = stirred(MODELS[kind]().build(spec, generator())).float().to("cuda")
     labels = torch.arange(4, device="cuda") % 3
     on_gpu = torch.Generator(device="cuda")
     found = levels_drawn(model, model.sample(labels, on_gpu.manual_seed(5), temperature=0.8))
