@@ -86,6 +86,7 @@ def describe_lineage(
         "device": trained.get("device"),
         **({"selection": selected} if (selected := _selection(used, store)) is not None else {}),
         "operator": next((record["operator"] for record in shards if "operator" in record), None),
+        **({"order": order} if (order := next((r["order"] for r in shards if "order" in r), None)) else {}),
         "drawn_on": sorted({record["device"] for record in shards if "device" in record}),
         "weights_sha256": weights,
         "generator_id": model.sha256[:12],

@@ -204,7 +204,8 @@ def generate_shard(
     def fill(folder: Path) -> None:
         schema = DatasetSchema.load(store.path(real) / "schema.json")
         network, codec = load_model(model, store, section.device)
-        operator = chosen_operator(model_config(model, store), section.operator)
+        config = model_config(model, store)
+        operator = chosen_operator(config, section.operator)
         labels = request_labels(schema, request)
         exemplars = None
         if parents := OPERATORS[operator].parents:
@@ -221,6 +222,8 @@ def generate_shard(
             raise AugmentError(f"shard {request.shard} has {writer.rows} rows and not {request.rows}; report this.")
         device = device_title(next(network.parameters()).device)
         drawn_by = {"operator": operator, "batch_size": section.batch_size, "seed": shard_seed, "device": device}
+        if (order := config.order()) is not None:
+            drawn_by["order"] = order
         record = request.model_dump(exclude={"first_index"}) | {"rows": request.rows} | drawn_by
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 

@@ -328,6 +328,10 @@ class ModelConfig(BaseModel, ABC):
         """Whether a model of these settings learns to tell classes apart; it is :class:`ClassifiesRows` then."""
         return False
 
+    def order(self) -> str | None:
+        """In which order the values of a row are drawn, a clause for people; None: all at once."""
+        return None
+
     def evaluations(self, operator: str | None = None) -> int:
         """How often the net is evaluated for one row drawn by ``operator``, None: the first that is offered.
 

@@ -23,7 +23,7 @@ from models._grey_levels import GreyGrid, grey_grid
 from models._masked import spread_orders
 from models._nets import LabelEmbedding, first_weights
 from models._raster_layers import Applied, Cached, RasterConv, Whole
-from models._raster_model import OddKernel, RasterModel, RasterNet, refuse_large_net
+from models._raster_model import ORDER, OddKernel, RasterModel, RasterNet, refuse_large_net
 from models._searched import Range, Searched
 from models._settings import Embedding
 
@@ -75,7 +75,9 @@ class PixelNet(RasterNet):
         """Logits ``(B, C, levels, H, W)`` for rows ``(B, C, H, W)`` and labels ``(B,)``."""
         applied = Whole(self.label(y))
         where = self.where.to(x.dtype).expand(len(x), -1, -1, -1)
-        out = self.after(applied(self.first, torch.cat([x, where], dim=1)), applied)
+        # features of a place side by side: a step then takes four fifths of the time, on a CPU
+        inputs = torch.cat([x, where], dim=1).contiguous(memory_format=torch.channels_last)
+        out = self.after(applied(self.first, inputs), applied)
         return out.reshape(len(x), self.grid.channels, self.grid.levels, self.grid.height, self.grid.width)
 
     def places(self, y: Tensor) -> CachedPlaces:
@@ -155,6 +157,10 @@ class PixelCnnConfig(ModelConfig):
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=2e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )
+
+    def order(self) -> str:
+        """The raster's."""
+        return ORDER
 
     def _kernel_weights(self, grid: GreyGrid) -> int:
         wide = 2 * self.width

@@ -272,3 +272,5 @@ def test_parents_are_published_as_they_were_drawn_and_no_rejected_one_among_them
     assert "operator\n`posterior`" in card
     assert "near the code of a real training row of its class; `parent_ids` names that row." in card
     assert opened.manifest.lineage["operator"] == "posterior"
+    assert "values of a row were drawn one after the other: from the first column to the last." in card
+    assert opened.manifest.lineage["order"] == "from the first column to the last"

@@ -155,8 +155,9 @@ def _drawn(lineage: Mapping[str, Any]) -> str:
     weights = (lineage.get("weights_sha256") or "unknown")[:12]
     operator = lineage.get("operator") or "unknown"
     kind = model.get("kind", "unknown")
+    more = _parents(operator) + _order(lineage.get("order"))
     return f"""The rows in `data/synthetic/` were drawn from a generative model (kind `{kind}`, operator
-`{operator}`, weights `{weights}`) that was trained on the rows in `data/real/` alone.{_parents(operator)}"""
+`{operator}`, weights `{weights}`) that was trained on the rows in `data/real/` alone.{more}"""
 
 
 def _taken(files: Mapping[str, Any]) -> str:
@@ -173,6 +174,11 @@ def _parents(operator: str) -> str:
     if known is None or not known.parents:
         return ""
     return f" {known.sentence.capitalize()}; `parent_ids` names {'both' if known.parents > 1 else 'that row'}."
+
+
+def _order(order: str | None) -> str:
+    """In which order the values of a row were drawn, where one came after the other."""
+    return f" The values of a row were drawn one after the other: {order}." if order else ""
 
 
 def _counts(manifest: Manifest) -> str:
