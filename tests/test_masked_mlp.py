@@ -127,6 +127,11 @@ def test_one_hidden_unit_a_column_is_enough_to_hear_all() -> None:
     check_hears_the_earlier_columns_alone(build(units=1))
 
 
+def test_later_layers_hear_the_features_of_their_own_place() -> None:
+    for block in build(depth=2).net.blocks:
+        assert (block.linear.mask.diagonal() == 1).all()
+
+
 def test_an_order_is_the_columns_their_reverse_a_shuffle_of_a_seed_or_a_list() -> None:
     orders = {name: build(order=asked).order for name, asked in ORDERS.items()}
     assert orders["columns"] == (0, 1, 2, 3, 4, 5)
