@@ -245,12 +245,14 @@ class KnowsLikelihood(Protocol):
 
 @runtime_checkable
 class CompletesRows(Protocol):
-    """A model that draws the rest of a grid whose first places are known."""
+    """A model that draws the rest of a row whose first places are known: of a grid, or columns of a vector."""
 
     def complete(
         self, x: Tensor, known: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
     ) -> Tensor:
-        """Rows ``(B, C, H, W)`` with the values of ``x`` where ``known`` ``(H, W)`` is true, in every channel.
+        """Rows ``(B, *shape)`` with the values of ``x`` where ``known`` is true.
+
+        ``known`` is ``(H, W)`` of a grid, for every channel, or ``(D,)`` of a vector.
 
         Raises:
             ValueError: an unknown place comes before a known one in the order in which places are drawn.

@@ -23,6 +23,7 @@ from augment.report.page import _training
 from augment.store import ArtifactRef, Store
 from augment.training import train
 from models.gan import GanConfig
+from models.masked_mlp import MaskedMlpConfig
 from models.vae import VaeConfig
 
 TELLING = GanConfig(width=16, loss="non_saturating", techniques={"classify": True})
@@ -39,9 +40,9 @@ def real(store: Store) -> ArtifactRef:
     return make_real(store)
 
 
-@pytest.fixture(scope="module")
-def model(store: Store, real: ArtifactRef) -> ArtifactRef:
-    return train(real, TELLING, SHORT, 7, store)
+@pytest.fixture(scope="module", params=[TELLING, MaskedMlpConfig()], ids=lambda config: config.kind)
+def model(request: pytest.FixtureRequest, store: Store, real: ArtifactRef) -> ArtifactRef:
+    return train(real, request.param, SHORT, 7, store)
 
 
 @pytest.fixture(scope="module")

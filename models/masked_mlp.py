@@ -1,0 +1,242 @@
+"""An autoregressive model of the columns of a table's row, in a stated order, and of its label.
+
+MADE: Masked Autoencoder for Distribution Estimation, arXiv:1502.03509. The label comes first: p(x, y) = p(y) p(x|y),
+and ln p(x|y) is the sum over columns of ln p(column|earlier columns, y), each a softmax over bins of the number
+(:mod:`models._factors`), over levels, or over categories. So p(x|y), p(y), p(x) and p(y|x) are all known exactly, and
+drawn from. It knows no order but its own: rows of which later columns alone are known are not completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from models._bayes import class_log_joint
+from models._contract import (
+    Batch,
+    Form,
+    GenerativeModel,
+    ModelConfig,
+    Objective,
+    OptimiserConfig,
+    TensorSpec,
+    TrainingDefaults,
+)
+from models._factors import Factors, at_quantile, factors_of, ordered
+from models._made import MadeNet, MadeSize, draw
+from models._nets import first_weights
+from models._searched import OneOf, Range, Searched
+from models._settings import Embedding
+
+UNITS = 16  # hidden features for a factor, unless a row has so many that they would be more than MOST_FEATURES
+MOST_FEATURES = 4096
+MOST_WEIGHTS = 200_000_000  # each of which has a mask beside it: 1.6 GB
+VALUES_AT_ONCE = 2**25  # logits that are in memory at a time when a likelihood is computed
+
+Seed = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+
+
+class MaskedMlp(GenerativeModel):
+    """p(x|y) as a product over the columns, each given all that come before it in the order, and p(y).
+
+    p(y) is that of the rows it was trained on, as often as they were in the batches. A row is drawn column by column;
+    the temperature divides the logits. Every draw takes one uniform number a column.
+    """
+
+    seen: Tensor
+
+    def __init__(self, spec: TensorSpec, net: MadeNet, settings: MaskedMlpConfig) -> None:
+        super().__init__()
+        self.spec = spec
+        self.net = net
+        self.settings = settings
+        self.register_buffer("seen", torch.zeros(spec.num_classes, dtype=torch.int64))  # whole numbers: not averaged
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The numbers of the columns in the order in which they are drawn; a span of categories is one column."""
+        return self.net.order
+
+    def objectives(self) -> Sequence[Objective]:
+        """One: -ln p(x|y) in nats. What it takes to learn p(y) is to count."""
+        return [Objective("likelihood", tuple(self.parameters()), self._loss, self.settings.optimiser)]
+
+    def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        if self.training:
+            self.seen.scatter_add_(0, batch.y.clamp_min(0), (batch.y >= 0).long())
+        return {"loss": -self.net.log_likelihood(batch.x, batch.y).mean()}
+
+    def log_prior(self) -> Tensor:
+        """ln p(y), ``(num_classes,)``, by Laplace's rule: as if each class had been seen once more."""
+        seen = (self.seen + 1).to(self.net.direct.weight.dtype)
+        return (seen / seen.sum()).log()
+
+    @torch.no_grad()
+    def log_likelihood(self, batch: Batch) -> Tensor:
+        """ln p(x|y) in nats, shape ``(B,)``: a density of numbers, a probability of levels and categories.
+
+        Raises:
+            ValueError: a value lies between two of its levels.
+        """
+        at_once = max(1, VALUES_AT_ONCE // sum(len(g.numbers) * g.outcome.outcomes for g in self.net.factors.groups))
+        parts = zip(torch.split(batch.x, at_once), torch.split(batch.y, at_once), strict=True)
+        return torch.cat([self.net.log_likelihood(x, y) for x, y in parts])
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Rows ``(B, D)``, drawn column by column."""
+        return self.complete(
+            torch.zeros(len(labels), self.spec.size, device=labels.device),
+            torch.zeros(self.spec.size, dtype=torch.bool, device=labels.device),
+            labels,
+            generator,
+            temperature,
+        )
+
+    @torch.no_grad()
+    def complete(
+        self, x: Tensor, known: Tensor, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Rows ``(B, D)`` with the values of ``x`` where ``known`` ``(D,)`` is true, the others drawn given them.
+
+        Raises:
+            ValueError: an unknown column comes before a known one in the order, or is known in part; a known value
+                lies between its levels; there are not as many labels as rows.
+        """
+        if len(labels) != len(x):
+            raise ValueError(f"{len(x)} rows to complete have a label each, not {len(labels)}")
+        count = columns_known(known, self.net.factors, self.order)
+        for group in self.net.factors.groups:
+            group.outcome.index(torch.where(known, x, -1.0)[:, group.places])
+        like = self.net.direct.weight
+        shape = (len(labels), self.net.factors.count)
+        uniform = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+        rows = draw(self.net, labels, uniform, temperature, x, count)
+        return torch.where(known, x, rows.to(x.dtype))
+
+    @torch.no_grad()
+    def class_logits(self, x: Tensor) -> Tensor:
+        """ln p(x, y) in nats of rows ``(B, D)`` and every class, ``(B, num_classes)``; its softmax is p(y|x)."""
+        return class_log_joint(self, x, self.log_prior())
+
+    @torch.no_grad()
+    def sample_labels(self, rows: int, generator: torch.Generator) -> Tensor:
+        """So many labels drawn from p(y), ``(rows,)``; rows that are then sampled for them are drawn from p(x, y)."""
+        return self._labels(self.log_prior().expand(rows, -1), generator)
+
+    @torch.no_grad()
+    def sample_labels_of(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A label for each row ``(B, D)``, drawn from p(y|x), ``(B,)``."""
+        return self._labels(self.class_logits(x), generator)
+
+    def _labels(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand((len(logits), 1), generator=generator, device=logits.device, dtype=logits.dtype)
+        index, _ = at_quantile(logits[:, None], uniform, 1.0)
+        return index[:, 0]
+
+
+def columns_known(known: Tensor, factors: Factors, order: tuple[int, ...]) -> int:
+    """How many columns are known, ``known`` being a boolean for each value of a row, ``(D,)``.
+
+    Raises:
+        ValueError: it is none; a column is known in part; an unknown column comes before a known one in the order.
+    """
+    if known.shape != (len(factors.of_value),) or known.dtype != torch.bool:
+        raise ValueError(
+            f"the mask of known values has a boolean for each of {len(factors.of_value)} values, not "
+            f"{tuple(known.shape)} of {known.dtype}"
+        )
+    told = [known[factors.places(number)] for number in order]
+    halves = [number for number, values in zip(order, told, strict=True) if values.any() != values.all()]
+    if halves:
+        raise ValueError(f"a category is known or not, and of column {halves[0]} some values are known, others not")
+    flags = [bool(values.all()) for values in told]
+    count = sum(flags)
+    if not all(flags[:count]):
+        raise ValueError(
+            f"what is known comes before what is drawn, and column {order[flags.index(False)]} is unknown but comes "
+            "before a known one; train with `order` such that it comes later, or leave the later one to be drawn"
+        )
+    return count
+
+
+class MaskedMlpConfig(ModelConfig):
+    """Settings of :class:`MaskedMlp`. It accepts vectors only: a grid's values are too many to be columns."""
+
+    accepts: ClassVar[frozenset[Form]] = frozenset({"vector"})
+    refuses: ClassVar[str] = "the values of an image are no columns, and pixelcnn knows which are neighbours"
+    likelihood: ClassVar[Literal["exact", "bound", "none"]] = "exact"
+    objective_names: ClassVar[tuple[str, ...]] = ("likelihood",)
+    evaluations_per_sample: ClassVar[int] = 1  # a column at a time: what layers have heard is kept
+    paper: ClassVar[str] = "MADE: Masked Autoencoder for Distribution Estimation, arXiv:1502.03509"
+    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=1000, batch_size=64, ema_decay=0.99, sampling="rows")
+    searched: ClassVar[Mapping[str, Searched]] = {
+        "optimiser.learning_rate": Range(5e-4, 1e-2, log=True),
+        "optimiser.weight_decay": Range(0.1, 10, log=True),
+        "dropout": Range(0, 0.6),
+        "terms": OneOf((2, 3, 4, 6, 8)),
+        "order": OneOf(("columns", "reversed", 1, 2, 3)),
+    }
+
+    kind: Literal["masked_mlp"] = "masked_mlp"
+    order: Literal["columns", "reversed"] | Seed | tuple[Seed, ...] = Field(
+        "columns",
+        description="Order in which columns are drawn, each given those before it: as they are, reversed, shuffled by "
+        "a seed, or their numbers from 0; a number that may be missing is two columns, the second says whether it is.",
+    )
+    bins: int = Field(32, ge=2, le=1024, description="Bins of a number without levels: equal shares of the normal.")
+    terms: int = Field(
+        4, ge=0, le=1023, description="Polynomials that the logits of bins are sums of; 0: a free logit for each bin."
+    )
+    units: int | None = Field(
+        None, ge=1, le=1024, description="Hidden units of a layer for each column; null: 16, fewer of very wide rows."
+    )
+    depth: int = Field(1, ge=0, le=16, description="Residual layers between the first and the last.")
+    embedding: Embedding = 16
+    dropout: float = Field(0.3, ge=0, lt=1, allow_inf_nan=False, description="Share of hidden values left out.")
+    optimiser: OptimiserConfig = Field(
+        OptimiserConfig(learning_rate=2e-3, betas=(0.9, 0.99), weight_decay=1.0),
+        description="The step of the one objective.",
+    )
+
+    @model_validator(mode="after")
+    def _has_bins_for_its_terms(self) -> Self:
+        if self.terms >= self.bins:
+            raise ValueError(f"{self.bins} bins are told apart by {self.bins - 1} terms at most; lower terms, or set 0")
+        return self
+
+    def classifies(self) -> bool:
+        """Always: p(y|x) follows from the joint p(x, y)."""
+        return True
+
+    def build(self, spec: TensorSpec, generator: torch.Generator) -> MaskedMlp:
+        """A model for ``spec`` whose first weights follow from ``generator`` alone.
+
+        Raises:
+            ValueError: rows are grids; a value has too many levels; the order names no such columns; the net is too
+                large.
+        """
+        if spec.form != "vector":
+            raise ValueError(f"a {self.kind} needs rows that are vectors, and these have the shape {spec.shape}")
+        factors = factors_of(spec, self.bins, self.terms)
+        order = ordered(self.order, factors.count)
+        units = self.units or max(1, min(UNITS, MOST_FEATURES // factors.count))
+        weights = self._weights(factors, units)
+        if weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"these settings make {weights:,} weights of {factors.count:,} columns, of {MOST_WEIGHTS:,} at most; "
+                "lower units or depth, or leave columns out"
+            )
+        size = MadeSize(units, self.depth, self.embedding, self.dropout)
+        with first_weights(generator):
+            net = MadeNet(factors, order, spec.num_classes, size)
+        return MaskedMlp(spec, net, self)
+
+    def _weights(self, factors: Factors, units: int) -> int:
+        features, values = units * factors.count, len(factors.of_value)
+        outputs = sum(len(g.numbers) * g.outcome.outcomes for g in factors.groups)
+        return features * (values + self.depth * features + outputs) + values * outputs

@@ -1,0 +1,566 @@
+"""Masked MLP: what a column hears, that rows sum to one, cached drawing, completion, labels, and that it learns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from _model_cases import generator, some_rows, train
+from pydantic import ValidationError
+from torch import Tensor
+
+from models._contract import Batch, ClassifiesRows, CompletesRows, KnowsLikelihood, Span, TensorSpec
+from models._factors import Bins, at_quantile, factors_of
+from models._made import ClassLayer
+from models._masked import order_mask
+from models.masked_mlp import MaskedMlp, MaskedMlpConfig
+
+# Columns 0 and 1 are numbers, 2 a category, 3 a value of levels, 4 a number, 5 a category.
+MIXED = TensorSpec(
+    (9,),
+    (
+        Span("continuous", 2),
+        Span("categorical", 3),
+        Span("continuous", 1, 5),
+        Span("continuous", 1),
+        Span("categorical", 2),
+    ),
+    3,
+)
+TINY = TensorSpec((6,), (Span("categorical", 2), Span("continuous", 1, 3), Span("categorical", 3)), 2)
+ORDERS: dict[str, Any] = {"columns": "columns", "reversed": "reversed", "shuffled": 3, "named": (3, 0, 5, 1, 4, 2)}
+COLUMN_OF_VALUE = [0, 1, 2, 2, 2, 3, 4, 5, 5]
+every_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+
+
+def build(spec: TensorSpec = MIXED, **settings: Any) -> MaskedMlp:
+    small = {"units": 5, "embedding": 4, "bins": 8, "terms": 3}
+    return MaskedMlpConfig(**{**small, **settings}).build(spec, generator())
+
+
+def stirred(model: MaskedMlp, seed: int = 1) -> MaskedMlp:
+    """The model in 64 bits, every weight moved at random, so that the class and all columns matter."""
+    noise = generator(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=noise))
+    return model.double().eval()
+
+
+def unstrict(model: MaskedMlp) -> MaskedMlp:
+    """The model whose first layer lets a place hear its own factor."""
+    factors, units = model.net.factors, model.net.units
+    rank = torch.empty(factors.count, dtype=torch.int64)
+    rank[list(model.order)] = torch.arange(factors.count)
+    hidden = torch.arange(factors.count).repeat_interleave(units)
+    model.net.first.linear.mask.copy_(order_mask(rank[list(factors.of_value)], hidden, strict=False))
+    return model
+
+
+def deaf(model: MaskedMlp) -> MaskedMlp:
+    """The model without what moves the layers by the class, in training as well."""
+    for layer in model.modules():
+        if isinstance(layer, ClassLayer):
+            layer.of_class.register_forward_hook(lambda _layer, _given, moved: 0 * moved)
+    return model
+
+
+def rows_of(spec: TensorSpec, labels: Tensor, seed: int = 0) -> Batch:
+    batch = some_rows(spec, labels, seed)
+    return Batch(batch.x.double(), batch.y)
+
+
+# What is heard
+
+
+def heard(model: MaskedMlp) -> Tensor:
+    """Which value of a row (second) moves the logits of which column (first), booleans ``(columns, values)``.
+
+    All weights and values are positive, so that nothing cancels.
+    """
+    model = model.double().eval()
+    noise = generator()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.rand(parameter.shape, generator=noise) / parameter[0].numel() + 0.001)
+
+    def parts(x: Tensor) -> Tensor:
+        raw, found, first = model.net(x, torch.zeros(1, dtype=torch.int64))[0], {}, 0
+        for group, width in zip(model.net.factors.groups, model.net.parts, strict=True):
+            for number in group.numbers:
+                found[number] = raw[first : first + width].sum()
+                first += width
+        return torch.stack([found[number] for number in sorted(found)])
+
+    x = torch.rand((1, model.spec.size), generator=noise, dtype=torch.float64)
+    return torch.autograd.functional.jacobian(parts, x)[:, 0] != 0
+
+
+def check_hears_the_earlier_columns_alone(model: MaskedMlp) -> None:
+    """The logits of a column hear every value of every earlier column, and nothing of its own span or a later one."""
+    found = heard(model)
+    for column, value in itertools.product(range(len(found)), range(found.shape[1])):
+        other = COLUMN_OF_VALUE[value]
+        earlier = model.order.index(other) < model.order.index(column)
+        if earlier:
+            assert found[column, value], f"column {column} does not hear value {value} of column {other}"
+        else:
+            assert not found[column, value], f"a leak: column {column} hears value {value} of column {other}"
+
+
+@every_order
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_column_hears_every_earlier_one_and_none_of_its_own_values_or_later(order: Any, depth: int) -> None:
+    check_hears_the_earlier_columns_alone(build(order=order, depth=depth))
+
+
+@every_order
+def test_a_first_layer_that_is_not_strict_is_found_as_a_leak(order: Any) -> None:
+    with pytest.raises(AssertionError, match=r"a leak: column \d hears value"):
+        check_hears_the_earlier_columns_alone(unstrict(build(order=order)))
+
+
+def test_one_hidden_unit_a_column_is_enough_to_hear_all() -> None:
+    check_hears_the_earlier_columns_alone(build(units=1))
+
+
+def test_later_layers_hear_the_features_of_their_own_place() -> None:
+    for block in build(depth=2).net.blocks:
+        assert (block.linear.mask.diagonal() == 1).all()
+
+
+def test_an_order_is_the_columns_their_reverse_a_shuffle_of_a_seed_or_a_list() -> None:
+    orders = {name: build(order=asked).order for name, asked in ORDERS.items()}
+    assert orders["columns"] == (0, 1, 2, 3, 4, 5)
+    assert orders["reversed"] == (5, 4, 3, 2, 1, 0)
+    assert orders["named"] == (3, 0, 5, 1, 4, 2)
+    assert sorted(orders["shuffled"]) == [0, 1, 2, 3, 4, 5]
+    assert orders["shuffled"] == build(order=3).order != build(order=4).order
+    stored = MaskedMlpConfig(order=(3, 0, 5, 1, 4, 2)).model_dump_json()
+    assert MaskedMlpConfig.model_validate_json(stored).order == (3, 0, 5, 1, 4, 2)
+
+
+# Likelihood
+
+
+def check_sums_to_one(model: MaskedMlp) -> None:
+    """The probabilities of all 18 rows that there are sum to one, for every class and without one."""
+    two, three = torch.eye(2), torch.eye(3)
+    levels = torch.tensor([-1.0, 0.0, 1.0])
+    x = torch.stack(
+        [
+            torch.cat([two[i], levels[j : j + 1], three[k]])
+            for i, j, k in itertools.product(range(2), range(3), range(3))
+        ]
+    )
+    for label in (-1, 0, 1):
+        total = model.log_likelihood(Batch(x.double(), torch.full((18,), label))).exp().sum()
+        torch.testing.assert_close(total, torch.ones_like(total), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("order", ["columns", "reversed", (1, 2, 0)])
+def test_the_probabilities_of_all_rows_sum_to_one(order: Any) -> None:
+    check_sums_to_one(stirred(build(TINY, order=order)))
+
+
+def test_a_leak_keeps_probabilities_from_summing_to_one() -> None:
+    with pytest.raises(AssertionError, match="not close"):
+        check_sums_to_one(unstrict(stirred(build(TINY))))
+
+
+NUMBERS = [{}, {"terms": 0}, {"bins": 2, "terms": 1}, {"bins": 33, "terms": 32}]
+
+
+@pytest.mark.parametrize("settings", NUMBERS, ids=str)
+def test_the_density_of_a_number_integrates_to_one_with_its_tails(settings: dict[str, int]) -> None:
+    model = stirred(build(TensorSpec((1,), (Span("continuous", 1),), 2), **settings))
+    x = torch.linspace(-9, 9, 90_001, dtype=torch.float64)
+    for label in (0, 1):
+        density = model.log_likelihood(Batch(x[:, None], torch.full((len(x),), label))).exp()
+        assert float(torch.trapezoid(density, x)) == pytest.approx(1, abs=1e-3)
+        assert density[x.abs() > 2.5].min() > 0
+
+
+@pytest.mark.parametrize("order", ["columns", "reversed"])
+def test_the_integral_over_the_later_number_leaves_the_density_of_the_earlier(order: Any) -> None:
+    model = stirred(build(TensorSpec((2,), (Span("continuous", 2),), 1), order=order))
+    first, later = model.order
+    grid = torch.linspace(-9, 9, 90_001, dtype=torch.float64)
+    densities = []
+    for place in (-2.0, 0.3, 0.4, 1.5):
+        x = torch.full((len(grid), 2), place, dtype=torch.float64)
+        x[:, later] = grid
+        nats = model.log_likelihood(Batch(x, torch.zeros(len(grid), dtype=torch.int64)))
+        densities.append(float(torch.trapezoid(nats.exp(), grid)))
+    at = torch.tensor([-2.0, 0.3, 0.4, 1.5], dtype=torch.float64)
+    rows = torch.zeros(4, 2, dtype=torch.float64)
+    rows[:, first] = at
+    (_, logits), *_ = model.net.by_group(model.net(rows, torch.zeros(4, dtype=torch.int64)))
+    bins = model.net.factors.groups[0].outcome
+    values = at[:, None, None]
+    own = logits[:, [first]].log_softmax(2).gather(2, bins.index(values)[..., None])[..., 0] + bins.log_within(values)
+    torch.testing.assert_close(torch.tensor(densities).double(), own[:, 0].exp(), atol=0, rtol=1e-3)
+
+
+def test_bins_hold_equal_shares_of_the_normal_and_its_density_within() -> None:
+    bins = Bins(8, 0)
+    x = torch.randn(20_000, 1, 1, generator=generator(), dtype=torch.float64)
+    counts = torch.bincount(bins.index(x)[:, 0], minlength=8)
+    assert counts.min() > 2300
+    assert counts.max() < 2700
+    for number in (-30.0, -1.0, 0.2, 30.0):  # the tails have a density too
+        value = torch.full((1, 1, 1), number, dtype=torch.float64)
+        normal = torch.distributions.Normal(0.0, 1.0).log_prob(value)[..., 0]
+        torch.testing.assert_close(bins.log_within(value), normal + math.log(8))
+    index, place = torch.tensor([[0, 3, 7]]), torch.tensor([[0.0, 0.5, 1.0]])
+    values = bins.values(index, place)
+    assert torch.isfinite(values).all()
+    assert torch.equal(bins.index(values), index)
+
+
+@pytest.mark.parametrize(("bins", "terms"), [(8, 3), (32, 4), (32, 31), (200, 60)])
+def test_the_shapes_of_logits_are_polynomials_that_do_not_overlap(bins: int, terms: int) -> None:
+    shapes = Bins(bins, terms).shapes
+    assert shapes is not None
+    middles = torch.special.ndtri((torch.arange(bins).double() + 0.5) / bins)
+    gram = shapes.double() @ shapes.double().T / bins
+    weights = torch.arange(1, terms + 1).double() ** -2
+    torch.testing.assert_close(gram, torch.diag(weights**2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(shapes.double().sum(1), torch.zeros(terms).double(), atol=1e-4, rtol=0)
+    line = shapes[0].double() / (middles / middles.square().mean().sqrt())
+    torch.testing.assert_close(line, torch.ones_like(line), atol=1e-4, rtol=0)
+
+
+def test_two_terms_make_a_normal_distribution_of_any_mean_and_spread() -> None:
+    """ln p(bin) up to a constant is a - b (x - m)^2 at the middles of the bins."""
+    shapes = Bins(64, 2).shapes
+    assert shapes is not None
+    middles = torch.special.ndtri((torch.arange(64).double() + 0.5) / 64)
+    wanted = -0.5 * ((middles - 0.7) / 0.2) ** 2
+    basis = torch.cat([torch.ones(1, 64).double(), shapes.double()]).T
+    found = basis @ torch.linalg.lstsq(basis, wanted[:, None]).solution
+    torch.testing.assert_close(found[:, 0], wanted, atol=1e-4, rtol=0)
+
+
+def test_the_loss_is_the_mean_of_the_likelihood_in_nats() -> None:
+    model = stirred(build())
+    batch = rows_of(MIXED, torch.tensor([0, 1, 2, -1]))
+    (objective,) = model.objectives()
+    torch.testing.assert_close(objective.loss(batch, generator())["loss"], -model.log_likelihood(batch).mean())
+
+
+def test_a_net_in_bfloat16_is_still_asked_for_the_bins_of_the_values_themselves() -> None:
+    model = build(bins=64).eval()
+    batch = some_rows(MIXED, torch.arange(64) % 3)
+    (objective,) = model.objectives()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = objective.loss(batch, generator())["loss"]
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, objective.loss(batch, generator())["loss"], atol=0.01, rtol=0)
+
+
+def test_a_likelihood_is_the_same_of_many_rows_as_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = stirred(build())
+    batch = rows_of(MIXED, torch.arange(7) % 3)
+    whole = model.log_likelihood(batch)
+    monkeypatch.setattr("models.masked_mlp.VALUES_AT_ONCE", 1)
+    torch.testing.assert_close(model.log_likelihood(batch), whole)
+
+
+def check_class_moves_every_layer(model: MaskedMlp) -> None:
+    """Without what the class adds to any one layer, the likelihoods of rows are others."""
+    batch = rows_of(MIXED, torch.tensor([0, 1]))
+    usual = model.log_likelihood(batch)
+    layers = [layer for layer in model.modules() if isinstance(layer, ClassLayer)]
+    assert len(layers) == 2 + len(model.net.blocks)
+    for number, layer in enumerate(layers):
+        kept = layer.of_class.weight.detach().clone()
+        layer.of_class.weight.data.zero_()
+        moved = not torch.allclose(model.log_likelihood(batch), usual)
+        layer.of_class.weight.data.copy_(kept)
+        assert moved, f"layer {number} does not hear the class"
+
+
+def test_the_class_moves_every_layer() -> None:
+    check_class_moves_every_layer(stirred(build(depth=2)))
+
+
+def test_a_model_that_forgets_the_class_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="layer 0 does not hear the class"):
+        check_class_moves_every_layer(deaf(stirred(build(depth=2))))
+
+
+# Drawing
+
+
+def drawn_by_whole_passes(
+    model: MaskedMlp, labels: Tensor, seed: int, temperature: float = 1.0, given: Tensor | None = None, known: int = 0
+) -> Tensor:
+    """The rows that a pass over the whole row for every column draws. Nobody should draw like this."""
+    net = model.net
+    uniform = torch.rand(len(labels), net.factors.count, generator=generator(seed), dtype=torch.float64)
+    x = torch.zeros(len(labels), model.spec.size, dtype=torch.float64)
+    for place, column in enumerate(net.order):
+        places = net.factors.places(column)
+        if place < known:
+            assert given is not None
+            x[:, places] = given[:, places]
+            continue
+        for number, logits in net.by_group(net(x, labels)):
+            group = net.factors.groups[number]
+            if column in group.numbers:
+                own = group.numbers.index(column)
+                index, within = at_quantile(logits[:, [own]], uniform[:, [column]], temperature)
+                x[:, places] = group.outcome.values(index, within)[:, 0]
+    return x
+
+
+@every_order
+@pytest.mark.parametrize("depth", [0, 2])
+def test_caches_draw_what_whole_passes_draw(order: Any, depth: int) -> None:
+    model, labels = stirred(build(order=order, depth=depth)), torch.tensor([0, 1, 2, -1, 0])
+    with torch.no_grad():
+        expected = drawn_by_whole_passes(model, labels, 5, 0.8)
+    found = model.complete(expected, torch.zeros(9, dtype=torch.bool), labels, generator(5), 0.8)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+    assert len(found[:, :2].unique()) == 10
+
+
+def test_samples_are_as_frequent_as_they_are_probable() -> None:
+    from scipy.stats import chisquare
+
+    model = stirred(build(TINY, order=(2, 0, 1)))
+    drawn = model.sample(torch.ones(6000, dtype=torch.int64), generator(2)).double()
+    cells = drawn[:, :2].argmax(1) * 9 + (drawn[:, 2] + 1).long() * 3 + drawn[:, 3:].argmax(1)
+    counts = torch.bincount(cells, minlength=18)
+    x = torch.stack([drawn[(cells == cell).nonzero()[0, 0]] for cell in range(18)])
+    expected = 6000 * model.log_likelihood(Batch(x, torch.ones(18, dtype=torch.int64))).exp()
+    assert chisquare(counts.numpy(), expected.numpy()).pvalue > 0.001
+    assert chisquare(counts.roll(1).numpy(), expected.numpy()).pvalue < 0.001
+
+
+def test_numbers_are_drawn_with_the_density_that_they_have() -> None:
+    """The distribution function of the drawn numbers is that of the density, within bins too."""
+    from scipy.stats import kstest
+
+    model = stirred(build(TensorSpec((1,), (Span("continuous", 1),), 2), bins=4))
+    drawn = model.sample(torch.zeros(4000, dtype=torch.int64), generator(3))[:, 0]
+    grid = torch.linspace(-8, 8, 16_001, dtype=torch.float64)
+    density = model.log_likelihood(Batch(grid[:, None], torch.zeros(len(grid), dtype=torch.int64))).exp()
+    reached = torch.cumulative_trapezoid(density, grid)
+
+    def share(x: Any) -> Any:
+        return reached[torch.searchsorted(grid[1:], torch.as_tensor(x).double()).clamp(0, len(reached) - 1)].numpy()
+
+    assert kstest(drawn.numpy(), share).pvalue > 0.001
+    assert kstest(drawn.numpy() + 0.1, share).pvalue < 0.001
+
+
+def test_a_temperature_divides_logits_and_zero_takes_the_likeliest() -> None:
+    logits = torch.tensor([[[0.0, 1.0, 3.0]]]).expand(4000, -1, -1)
+    uniform = torch.rand(4000, 1, generator=generator())
+    for temperature in (0.5, 1.0, 2.0):
+        index, place = at_quantile(logits, uniform, temperature)
+        shares = torch.bincount(index[:, 0], minlength=3) / 4000
+        torch.testing.assert_close(shares, (logits[0, 0] / temperature).softmax(0), atol=0.03, rtol=0)
+        within = place[index == 2]
+        assert float(within.mean()) == pytest.approx(0.5, abs=0.03)
+        assert within.min() >= 0
+        assert within.max() <= 1
+    index, place = at_quantile(logits, uniform, 0.0)
+    assert (index == 2).all()
+    assert (place == 0.5).all()
+
+
+# Completion
+
+
+@every_order
+@pytest.mark.parametrize("known", [0, 1, 3, 6])
+def test_a_completed_row_keeps_what_is_known_to_the_bit_and_draws_the_rest_given_it(order: Any, known: int) -> None:
+    model, labels = stirred(build(order=order)), torch.tensor([0, 1, 2, -1])
+    x = some_rows(MIXED, labels, seed=3).x
+    first = set(model.order[:known])
+    mask = torch.tensor([column in first for column in COLUMN_OF_VALUE])
+    completed = model.complete(torch.where(mask, x, math.nan), mask, labels, generator(5))
+    assert torch.equal(completed[:, mask], x[:, mask])
+    with torch.no_grad():
+        expected = drawn_by_whole_passes(model, labels, 5, 1.0, x.double(), known)
+    torch.testing.assert_close(completed.double(), expected, atol=1e-6, rtol=0)
+    if known == 3:
+        assert not torch.equal(completed, model.complete(x, mask, labels, generator(6)))
+        other = some_rows(MIXED, labels, seed=4).x
+        assert not torch.equal(completed[:, ~mask], model.complete(other, mask, labels, generator(5))[:, ~mask])
+
+
+def test_a_mask_that_is_not_in_the_order_is_refused_with_the_column() -> None:
+    model, labels = build(order="reversed"), torch.tensor([0])
+    x = some_rows(MIXED, labels).x
+    with pytest.raises(ValueError, match="column 5 is unknown but comes before a known one"):
+        model.complete(x, torch.tensor([True] + [False] * 8), labels, generator())
+    with pytest.raises(ValueError, match="of column 5 some values are known, others not"):
+        model.complete(x, torch.tensor([False] * 8 + [True]), labels, generator())
+    for mask in (torch.ones(8, dtype=torch.bool), torch.ones(9)):
+        with pytest.raises(ValueError, match="a boolean for each of 9 values"):
+            model.complete(x, mask, labels, generator())
+    with pytest.raises(ValueError, match="1 rows to complete have a label each, not 2"):
+        model.complete(x, torch.ones(9, dtype=torch.bool), torch.tensor([0, 1]), generator())
+
+
+# Labels
+
+
+def biased(model: MaskedMlp) -> MaskedMlp:
+    """The model with classes of 0.6, 0.3 and 0.1 of the rows."""
+    model.seen.copy_(torch.tensor([599, 299, 99]))
+    return model
+
+
+def test_the_posterior_of_the_label_is_that_of_bayes() -> None:
+    model = biased(stirred(build()))
+    x = rows_of(MIXED, torch.arange(5) % 3).x
+    prior = torch.tensor([0.6, 0.3, 0.1]).double()
+    each = [prior[y] * model.log_likelihood(Batch(x, torch.full((5,), y))).exp() for y in range(3)]
+    joint = torch.stack(each, 1)
+    posterior = joint / joint.sum(1, keepdim=True)
+    torch.testing.assert_close(model.class_logits(x).softmax(1), posterior, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(model.class_logits(x).exp(), joint, atol=0, rtol=1e-6)
+
+
+def test_labels_are_drawn_as_often_as_the_prior_and_the_posterior_say() -> None:
+    from scipy.stats import chisquare
+
+    model = biased(stirred(build()))
+    counts = torch.bincount(model.sample_labels(4000, generator(1)), minlength=3)
+    assert chisquare(counts.numpy(), [2400, 1200, 400]).pvalue > 0.001
+    rows = rows_of(MIXED, torch.arange(50) % 3).x
+    posteriors = model.class_logits(rows).softmax(1)
+    undecided = int(posteriors.amin(1).argmax())
+    row, posterior = rows[undecided], posteriors[undecided]
+    assert posterior.min() > 0.02
+    assert (posterior - torch.tensor([0.6, 0.3, 0.1])).abs().max() > 0.05  # the row tells something of the label
+    drawn = torch.bincount(model.sample_labels_of(row.expand(4000, -1), generator(2)), minlength=3)
+    assert chisquare(drawn.numpy(), (4000 * posterior).numpy()).pvalue > 0.001
+
+
+def test_the_prior_is_learned_as_the_shares_of_the_classes_in_training_alone() -> None:
+    model = build()
+    torch.testing.assert_close(model.log_prior().exp(), torch.full((3,), 1 / 3))
+    labels = torch.tensor([0] * 90 + [1] * 9 + [2] + [-1] * 20)
+    rows = some_rows(MIXED, labels)
+    train(model, rows, 300)
+    torch.testing.assert_close(model.log_prior().exp(), torch.tensor([0.9, 0.09, 0.01]), atol=0.01, rtol=0)
+    learned = model.log_prior()
+    model.objectives()[0].loss(rows, generator())
+    assert torch.equal(model.log_prior(), learned)
+
+
+def test_it_keeps_the_protocols_of_an_exact_likelihood_of_completion_and_of_classes() -> None:
+    model = build()
+    assert isinstance(model, KnowsLikelihood)
+    assert isinstance(model, CompletesRows)
+    assert isinstance(model, ClassifiesRows)
+    assert MaskedMlpConfig().classifies()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "complaint"),
+    [
+        (TensorSpec((1, 4, 4), (Span("continuous", 16, 17),), 2), {}, "needs rows that are vectors"),
+        (TensorSpec((2,), (Span("continuous", 2, 5000),), 2), {}, "1,024 levels at most, these have 5,000"),
+        (MIXED, {"order": (0, 1, 2)}, "names each of the 6 columns of a row once"),
+        (MIXED, {"order": (0, 1, 2, 3, 4, 4)}, "this one is \\[0, 1, 2, 3, 4, 4\\]"),
+        (TensorSpec((900,), (Span("continuous", 900),), 2), {"units": 100}, "lower units or depth"),
+    ],
+)
+def test_what_it_cannot_learn_is_refused_before_training(
+    spec: TensorSpec, settings: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        MaskedMlpConfig(**settings).build(spec, generator())
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"bins": 4, "terms": 4}, "4 bins are told apart by 3 terms at most"),
+        ({"bins": 1}, "greater than or equal to 2"),
+        ({"order": "random"}, "order"),
+        ({"order": -1}, "order"),
+        ({"dropout": 1.0}, "less than 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        MaskedMlpConfig.model_validate(settings)
+
+
+def test_values_between_levels_are_refused() -> None:
+    model = build().eval()
+    batch = some_rows(MIXED, torch.tensor([0, 1]))
+    model.log_likelihood(batch)
+    for moved in (0.1, math.nan):
+        x = batch.x.clone()
+        x[:, 5] += moved
+        with pytest.raises(ValueError, match="step away from the nearest of 5 levels"):
+            model.log_likelihood(Batch(x, batch.y))
+
+
+def test_a_very_wide_row_has_fewer_units_for_each_column() -> None:
+    wide = TensorSpec((1000,), (Span("continuous", 1000),), 2)
+    assert MaskedMlpConfig().build(MIXED, generator()).net.units == 16
+    assert MaskedMlpConfig(bins=4, terms=2).build(wide, generator()).net.units == 4
+    assert factors_of(wide, 4, 2).count == 1000
+
+
+# Learning
+
+
+def dependent_rows(y: Tensor, seed: int) -> Tensor:
+    """Two numbers with a correlation of 0.9 in class 0 and -0.9 in class 1, and a category that tells their sign."""
+    noise = torch.randn(len(y), 2, generator=generator(seed))
+    slope = torch.where(y == 0, 0.9, -0.9)
+    second = slope * noise[:, 0] + math.sqrt(1 - 0.9**2) * noise[:, 1]
+    sign = torch.nn.functional.one_hot((second > 0).long(), 2)
+    return torch.cat([noise[:, :1], second[:, None], sign], 1)
+
+
+def check_dependence(model: MaskedMlp) -> None:
+    """Samples have the moments and the correlation of their class, and the category agrees with the number."""
+    for label, slope in enumerate((0.9, -0.9)):
+        x = model.sample(torch.full((3000,), label), generator(3))
+        found = float(torch.corrcoef(x[:, :2].T)[0, 1])
+        assert found == pytest.approx(slope, abs=0.06), f"a correlation of {found:.2f} in class {label}"
+        torch.testing.assert_close(x[:, :2].mean(0), torch.zeros(2), atol=0.1, rtol=0)
+        torch.testing.assert_close(x[:, :2].std(0), torch.ones(2), atol=0.1, rtol=0)
+        agreement = float((x[:, 2:].argmax(1) == (x[:, 1] > 0)).float().mean())
+        assert agreement > 0.9, f"the category tells the sign in {agreement:.0%} of the rows of class {label}"
+
+
+def trained(model: MaskedMlp) -> MaskedMlp:
+    y = torch.arange(2000) % 2
+    train(model, Batch(dependent_rows(y, 1), y), 800)
+    return model
+
+
+def dependent_model() -> MaskedMlp:
+    spec = TensorSpec((4,), (Span("continuous", 2), Span("categorical", 2)), 2)
+    settings = MaskedMlpConfig(dropout=0.0, optimiser={"weight_decay": 0.0, "learning_rate": 5e-3})  # type: ignore[arg-type]
+    return settings.build(spec, generator())
+
+
+@pytest.mark.slow
+def test_it_learns_how_columns_depend_on_each_other_in_each_class() -> None:
+    check_dependence(trained(dependent_model()))
+
+
+@pytest.mark.slow
+def test_a_model_that_is_trained_without_the_class_has_no_correlation_of_a_class() -> None:
+    with pytest.raises(AssertionError, match=r"a correlation of -?0\.\d+ in class 0"):
+        check_dependence(trained(deaf(dependent_model())))
