@@ -115,5 +115,5 @@ def check_drawing_has_the_likelihood(model: Any, places: Places, labels: Tensor)
     listening = Listening(places, len(labels), model.grid)
     with torch.no_grad():
         levels = draw_in_raster_order(listening, model.grid, noise)
-    x = model.grid.values(levels).double()
+    x = model.grid.values(levels, torch.float64)
     torch.testing.assert_close(listening.total, model.log_likelihood(Batch(x, labels)), atol=1e-9, rtol=1e-9)
