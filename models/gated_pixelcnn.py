@@ -191,7 +191,9 @@ class GatedPixelCnnConfig(ModelConfig):
     )
     head_width: int = Field(64, ge=4, le=4096, description="Features of the layer before the last.")
     embedding: Embedding = 32
-    dropout: float = Field(0.5, ge=0, lt=1, allow_inf_nan=False, description="Share of a block's features left out.")
+    dropout: float = Field(
+        0.4, ge=0, lt=1, allow_inf_nan=False, description="Share of the features behind each gate left out."
+    )
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=2e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )

@@ -20,6 +20,7 @@ from _model_cases import generator, some_rows
 from _raster_proofs import (
     check_drawing_has_the_likelihood,
     check_no_leak,
+    check_rows_can_be_played_again,
     check_sums_to_one,
     drawn_by_whole_passes,
     levels_drawn,
@@ -28,13 +29,13 @@ from _raster_proofs import (
 )
 from _raster_proofs import stirred as stirred_by
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from models._contract import Batch, CompletesRows, KnowsLikelihood, Span, TensorSpec
 from models._gated_steps import GatedBlock
 from models._grey_levels import uniform_noise
 from models._raster_model import RasterModel
-from models.gated_pixelcnn import GatedPixelCnnConfig, suitable_depth
+from models.gated_pixelcnn import CachedPlaces, GatedPixelCnnConfig, suitable_depth
 
 SHAPES = {"grey": ((1, 5, 6), 5), "colour": ((3, 3, 4), 4)}
 SMALL: dict[str, Any] = {"width": 6, "head_width": 7, "first_kernel": 5, "depth": 2, "embedding": 4}
@@ -197,6 +198,26 @@ def test_caches_of_taller_kernels_draw_what_whole_passes_draw(kernel: int, scale
     noise = uniform_noise(model.grid, 3, generator(5), model.net.where)
     found = levels_drawn(model, model.sample(labels, generator(5)))
     assert torch.equal(found, drawn_by_whole_passes(model, labels, noise))
+
+
+@every_variant
+def test_rows_of_a_period_that_are_captured_draw_the_rows_below(head: str, scales: int) -> None:
+    check_rows_can_be_played_again(stirred(build((1, 13, 4), 5, head=head, scales=scales)), torch.arange(3))
+
+
+class MadeAnew(CachedPlaces):
+    """With values of the row in a tensor that is made anew from that of the row before."""
+
+    def begin_row(self, phase: int, row: Tensor) -> None:
+        self.inputs.row = self.inputs.row.clone()
+        super().begin_row(phase, row)
+
+
+def test_a_cache_that_is_not_written_in_place_is_found() -> None:
+    model = stirred(build((1, 13, 4), 5))
+    model.net.places = lambda labels: MadeAnew(model.net, labels)
+    with pytest.raises(AssertionError, match="not those that are done anew"):
+        check_rows_can_be_played_again(model, torch.arange(3))
 
 
 @every_variant

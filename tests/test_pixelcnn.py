@@ -12,6 +12,7 @@ from _model_cases import generator, some_rows
 from _raster_proofs import (
     check_drawing_has_the_likelihood,
     check_no_leak,
+    check_rows_can_be_played_again,
     check_sums_to_one,
     drawn_by_whole_passes,
     levels_drawn,
@@ -149,6 +150,11 @@ def test_caches_of_taller_kernels_draw_what_whole_passes_draw(kernel: int) -> No
     noise = uniform_noise(model.grid, 3, generator(5), model.net.where)
     found = levels_drawn(model, model.sample(labels, generator(5)))
     assert torch.equal(found, drawn_by_whole_passes(model, labels, noise))
+
+
+@pytest.mark.parametrize("colours", SHAPES)
+def test_a_row_that_is_captured_draws_the_rows_below(colours: str) -> None:
+    check_rows_can_be_played_again(stirred(build(*SHAPES[colours])), torch.arange(3))
 
 
 @pytest.mark.parametrize("colours", SHAPES)
