@@ -1,13 +1,14 @@
 """Drawing value by value: by caches of what layers have heard, beside a pass over the whole image for every value.
 
-    python benchmarks/sampling.py [--quick] [--json] [--device cpu] [--threads 1]
+    python benchmarks/sampling.py [--quick] [--json] [--kinds pixelcnn] [--device cpu] [--threads 1]
 
 Both draw from the same weights in the same process. The plain way is timed on some places, spread over the image, and
 multiplied (`extrapolated`): a pass costs the same wherever the value lies. `ratio` is its time over that of the caches.
 Cases: 28x28 grey, 15 blocks, batches of 64, as far as asked on other sides too, which shows the growth: the plain way's
 with the square of the pixels, the caches' with the pixels. Times are CPU seconds of the process on a CPU, else by the
 clock, the best of --repeats for the caches. Weights are not trained: no cost depends on
-them. Kept in benchmarks/results/sampling.json; those of a quick run, of small images, in build/.
+them. Kept in benchmarks/results/sampling.json, where rows of kinds that were not asked for stay as they are; those of a
+quick run, of small images, in build/.
 """
 
 from __future__ import annotations
@@ -54,8 +55,14 @@ CASES = [
     Case("pixelcnn", (1, 56, 56), 256, 64),
     Case("pixelcnn", (1, 28, 28), 256, 1),
     Case("pixelcnn", (3, 32, 32), 256, 64),
+    Case("gated_pixelcnn", (1, 28, 28), 256, 64),
+    Case("gated_pixelcnn", (3, 32, 32), 256, 64),
 ]
-QUICK = [Case("pixelcnn", (1, 8, 8), 17, 16), Case("pixelcnn", (1, 16, 16), 17, 16)]
+QUICK = [
+    Case("pixelcnn", (1, 8, 8), 17, 16),
+    Case("pixelcnn", (1, 16, 16), 17, 16),
+    Case("gated_pixelcnn", (1, 16, 16), 17, 16),
+]
 
 
 def built(case: Case, device: torch.device) -> GenerativeModel:
@@ -113,18 +120,23 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small images; kept in build/")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--data", type=Path, help="not needed: no cost depends on data")
+    parser.add_argument("--kinds", nargs="*", help="all that have cases by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = choose_device(args.device, "--device")
-    rows = []
-    for case in QUICK if args.quick else CASES:
-        rows.append({**measured(case, device, args.repeats), "device": device_title(device), "threads": args.threads})
-        print(rows[-1], file=sys.stderr)
-    document = {"machine": machine(), "versions": versions(), "rows": rows}
+    cases = QUICK if args.quick else CASES
     path = (UNFINISHED if args.quick else RESULTS) / "sampling.json"
+    rows = {row["case"]: row for row in (json.loads(path.read_text())["rows"] if path.exists() else [])}
+    for case in cases:
+        if args.kinds is None or case.kind in args.kinds:
+            row = {**measured(case, device, args.repeats), "device": device_title(device), "threads": args.threads}
+            print(row, file=sys.stderr)
+            rows[case.title] = row
+    kept = [rows[case.title] for case in cases if case.title in rows]
+    document = {"machine": machine(), "versions": versions(), "rows": kept}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(document, indent=1) + "\n")
     print(json.dumps(document, indent=None if args.json else 1))

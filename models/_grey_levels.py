@@ -47,9 +47,9 @@ class GreyGrid:
             )
         return index
 
-    def values(self, index: Tensor) -> Tensor:
+    def values(self, index: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """The values in [-1, 1] of levels, of the same shape; NaN for those that :meth:`draw` could not draw."""
-        values = index * (2 / (self.levels - 1)) - 1
+        values = index.to(dtype or torch.get_default_dtype()) * (2 / (self.levels - 1)) - 1
         return torch.where(index < 0, torch.nan, values)
 
     def log_likelihood(self, logits: Tensor, index: Tensor) -> Tensor:

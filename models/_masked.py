@@ -31,18 +31,22 @@ class MaskedLinear(nn.Linear):
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A convolution that keeps the sides, without the weights that ``mask`` ``(outputs, inputs, k, k)`` leaves out."""
+    """A convolution without the weights that ``mask`` ``(outputs, inputs, height, width)`` leaves out.
+
+    It keeps the sides, unless ``padding`` or ``stride`` is given.
+    """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor) -> None:
-        outputs, inputs, size, _ = mask.shape
-        super().__init__(inputs, outputs, size, padding=size // 2)
+    def __init__(self, mask: Tensor, *, stride: int = 1, padding: int | None = None) -> None:
+        outputs, inputs, *sides = mask.shape
+        around = [side // 2 for side in sides] if padding is None else [padding, padding]
+        super().__init__(inputs, outputs, (sides[0], sides[1]), stride, (around[0], around[1]))
         self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, outputs, height, width)`` for ``(B, inputs, height, width)``."""
-        return functional.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+        """``(B, outputs, height, width)`` for ``(B, inputs, height, width)``, both sides as the padding has them."""
+        return functional.conv2d(x, self.weight * self.mask, self.bias, self.stride, self.padding)
 
 
 def spread_orders(features: int, orders: int) -> Tensor:

@@ -63,7 +63,7 @@ class Row:
                 drawn = self.grid.draw(logits, self.noise[:, channel, column], self.temperature)
                 levels = torch.where(self.known[column], self.levels[:, channel, column], drawn)
                 self.levels[:, channel, column] = levels
-                self.places.put(column, channel, self.grid.values(levels).to(self.noise.dtype))
+                self.places.put(column, channel, self.grid.values(levels, self.noise.dtype))
 
 
 def draw_in_raster_order(

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from _model_cases import generator
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from models._contract import Batch, Span, TensorSpec
 from models._grey_levels import uniform_noise
-from models._raster import Places, WholePasses, draw_in_raster_order
+from models._raster import Places, Row, WholePasses, draw_in_raster_order
 
 
 def levels_spec(shape: tuple[int, int, int], levels: int, classes: int = 3) -> TensorSpec:
@@ -115,5 +117,48 @@ def check_drawing_has_the_likelihood(model: Any, places: Places, labels: Tensor)
     listening = Listening(places, len(labels), model.grid)
     with torch.no_grad():
         levels = draw_in_raster_order(listening, model.grid, noise)
-    x = model.grid.values(levels).double()
+    x = model.grid.values(levels, torch.float64)
     torch.testing.assert_close(listening.total, model.log_likelihood(Batch(x, labels)), atol=1e-9, rtol=1e-9)
+
+
+class Recorded(TorchDispatchMode):
+    """Operations on tensors, as a CUDA graph has them: played again they read and write the same tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a number was read from a tensor"
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    def replay(self) -> None:
+        for func, args, kwargs, out in self.calls:
+            again = func(*args, **kwargs)
+            for kept, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                if isinstance(kept, Tensor) and kept.data_ptr() != new.data_ptr():
+                    kept.copy_(new)
+
+
+def check_rows_can_be_played_again(model: Any, labels: Tensor) -> None:
+    """What is recorded of one row of each of the period draws the rows below as if it were done anew."""
+    noise = uniform_noise(model.grid, len(labels), generator(5), model.net.where)
+    places = model.net.places(labels)
+    row, recorded = Row(places, model.grid, noise, 1.0), []
+    found = torch.zeros(noise.shape, dtype=torch.int64)
+    unknown = torch.zeros(model.grid.width, dtype=torch.bool)
+    assert model.grid.height > 2 * places.period
+    with torch.no_grad():
+        for number in range(model.grid.height):
+            row.take(number, noise[:, :, number], found[:, :, number], unknown)
+            if number < 2 * places.period:
+                with Recorded() as operations:
+                    row.draw(number % places.period)
+                recorded.append(operations)
+            else:
+                recorded[places.period + number % places.period].replay()
+            found[:, :, number] = row.levels
+        expected = draw_in_raster_order(model.net.places(labels), model.grid, noise)
+    assert torch.equal(found, expected), "rows that are played again are not those that are done anew"

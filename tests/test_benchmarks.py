@@ -284,3 +284,22 @@ def test_drawing_is_measured_beside_whole_passes_of_the_same_weights() -> None:
     assert row["extrapolated"] == "the plain way was timed at 4 of 60 values"
     assert row["ratio"] > 0
     assert row["images_per_second"] > 0
+
+
+def test_drawing_is_measured_anew_of_the_kinds_that_are_asked_for_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sampling
+
+    tiny = [sampling.Case(kind, (1, 2, 2), 3, 1) for kind in ("pixelcnn", "gated_pixelcnn")]
+    monkeypatch.setattr(sampling, "CASES", tiny)
+    monkeypatch.setattr(sampling, "RESULTS", tmp_path)
+    written = tmp_path / "sampling.json"
+    written.write_text(json.dumps({"rows": [{"case": tiny[0].title, "ratio": -1}, {"case": "no case any more"}]}))
+    monkeypatch.setattr(sys, "argv", ["sampling.py", "--json", "--kinds", "gated_pixelcnn", "--repeats", "1"])
+    assert sampling.main() == 0
+    rows = json.loads(written.read_text())["rows"]
+    assert json.loads(capsys.readouterr().out)["rows"] == rows
+    assert [row["case"] for row in rows] == [case.title for case in tiny]
+    assert rows[0]["ratio"] == -1
+    assert rows[1]["ratio"] > 0

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from _model_cases import generator, some_rows, train
+from _learned_digits import check_learns, learned
+from _model_cases import generator, some_rows
 from _raster_proofs import (
     check_drawing_has_the_likelihood,
     check_no_leak,
+    check_rows_can_be_played_again,
     check_sums_to_one,
     drawn_by_whole_passes,
     levels_drawn,
@@ -18,10 +20,8 @@ from _raster_proofs import (
     pairs_heard,
     stirred,
 )
-from _toy_mixtures import load_digits
 from pydantic import ValidationError
 
-from models._bayes import class_log_joint
 from models._contract import Batch, CompletesRows, KnowsLikelihood, Span, TensorSpec
 from models._grey_levels import uniform_noise
 from models._masked import raster_mask
@@ -31,9 +31,6 @@ from models.pixelcnn import CachedPlaces, PixelCnnConfig
 
 SHAPES = {"grey": ((1, 5, 6), 5), "colour": ((3, 3, 4), 4)}
 SMALL: dict[str, Any] = {"width": 6, "head": 7, "first_kernel": 5, "depth": 2, "embedding": 4}
-STEPS = 200
-INDEPENDENT = 2.22  # bits per dimension of a model of each pixel by itself, given the class
-SUSPICIOUS = 1.5  # fewer than models of held-out digits have, which end near 1.75
 
 
 def build(shape: tuple[int, int, int], levels: int, classes: int = 3, **settings: Any) -> RasterModel:
@@ -156,6 +153,11 @@ def test_caches_of_taller_kernels_draw_what_whole_passes_draw(kernel: int) -> No
 
 
 @pytest.mark.parametrize("colours", SHAPES)
+def test_a_row_that_is_captured_draws_the_rows_below(colours: str) -> None:
+    check_rows_can_be_played_again(stirred(build(*SHAPES[colours])), torch.arange(3))
+
+
+@pytest.mark.parametrize("colours", SHAPES)
 def test_a_sample_has_the_likelihood_with_which_it_was_drawn(colours: str) -> None:
     model, labels = stirred(build(*SHAPES[colours])), torch.tensor([0, 1, 2, -1])
     check_drawing_has_the_likelihood(model, CachedPlaces(model.net, labels), labels)
@@ -258,28 +260,9 @@ def test_it_keeps_the_protocols_of_an_exact_likelihood_and_of_completion() -> No
 # Learning
 
 
-def learned(model: RasterModel) -> tuple[float, float]:
-    """Bits per dimension of 797 held-out digits after a short training on 1,000, and the share that is recognised."""
-    digits = load_digits()
-    order = torch.randperm(len(digits.digit), generator=generator(0))
-    (x, y), (held, truth) = ((digits.pixels[i].reshape(-1, 1, 8, 8), digits.digit[i]) for i in order.split(1000))
-    train(model, Batch(x, y), STEPS)
-    bits = -model.log_likelihood(Batch(held, truth)).mean() / (64 * math.log(2))
-    some = slice(0, 200)
-    recognised = class_log_joint(model, held[some], torch.zeros(10)).argmax(1) == truth[some]
-    return float(bits), float(recognised.float().mean())
-
-
 def digits_model() -> RasterModel:
     config = PixelCnnConfig(width=16, depth=3, dropout=0.0)
     return config.build(levels_spec((1, 8, 8), 17, 10), generator())
-
-
-def check_learns(found: tuple[float, float]) -> None:
-    bits, recognised = found
-    assert bits < INDEPENDENT, f"{bits:.2f} bits per dimension: no better than pixels by themselves"
-    assert bits > SUSPICIOUS, f"{bits:.2f} bits per dimension: too good to be true, pixels are known beforehand"
-    assert recognised > 0.5, f"{recognised:.0%} of the digits are recognised: the class is not heard"
 
 
 @pytest.mark.slow

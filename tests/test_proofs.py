@@ -50,6 +50,7 @@ class Bounds(NamedTuple):
 BOUNDS = {
     "alpha_gan": Bounds((22, 0.5), 700, SHARP_BOTH),
     "flow_matching": Bounds((24, 0.65), 900, SHARP),
+    "gated_pixelcnn": Bounds(None, 900),
     "gan": Bounds((20, 0.5), 600, SHARP_CRITIC),
     "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "masked_mlp": Bounds((24, 0.9), None, SHARP_BINS),
