@@ -222,7 +222,7 @@ def generate_shard(
             raise AugmentError(f"shard {request.shard} has {writer.rows} rows and not {request.rows}; report this.")
         device = device_title(next(network.parameters()).device)
         drawn_by = {"operator": operator, "batch_size": section.batch_size, "seed": shard_seed, "device": device}
-        if (order := config.order()) is not None:
+        if (order := config.drawing_order()) is not None:
             drawn_by["order"] = order
         record = request.model_dump(exclude={"first_index"}) | {"rows": request.rows} | drawn_by
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")

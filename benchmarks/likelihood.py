@@ -81,12 +81,12 @@ LADDER_SIZES: tuple[dict[str, Any], ...] = (
 OTHERS = "the convolutional VAE of pytorch-generative, dynamic: at most 86.77"
 IAF_PAPER = "arXiv:1606.04934"
 PIXEL_SIZES: tuple[dict[str, Any], ...] = (
-    {"width": 16, "depth": 7, "head": 32, "dropout": 0.0},
-    {"width": 64, "depth": 12, "head": 256, "dropout": 0.2, "optimiser": {"learning_rate": 1e-3}},
+    {"width": 16, "depth": 7, "head_width": 32, "dropout": 0.0},
+    {"width": 64, "depth": 12, "head_width": 256, "dropout": 0.2, "optimiser": {"learning_rate": 1e-3}},
 )
 PHOTO_SIZES: tuple[dict[str, Any], ...] = (
-    {"width": 24, "depth": 7, "head": 96, "dropout": 0.0},
-    {"width": 120, "depth": 15, "head": 510, "dropout": 0.1, "optimiser": {"learning_rate": 1e-3}},
+    {"width": 24, "depth": 7, "head_width": 96, "dropout": 0.0},
+    {"width": 120, "depth": 15, "head_width": 510, "dropout": 0.1, "optimiser": {"learning_rate": 1e-3}},
 )
 PIXEL_PAPER = "arXiv:1601.06759"
 CASES = {

@@ -330,7 +330,7 @@ class ModelConfig(BaseModel, ABC):
         """Whether a model of these settings learns to tell classes apart; it is :class:`ClassifiesRows` then."""
         return False
 
-    def order(self) -> str | None:
+    def drawing_order(self) -> str | None:
         """In which order the values of a row are drawn, a clause for people; None: all at once."""
         return None
 

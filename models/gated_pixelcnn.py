@@ -26,7 +26,7 @@ from models._level_heads import LevelHead, Softmax
 from models._logistic_mixture import LogisticMixture
 from models._masked import spread_orders
 from models._nets import LabelEmbedding, first_weights
-from models._raster_model import OddKernel, RasterModel, RasterNet, refuse_large_net
+from models._raster_model import ORDER, OddKernel, RasterModel, RasterNet, refuse_large_net
 from models._searched import Range, Searched
 from models._settings import Embedding
 
@@ -217,6 +217,10 @@ class GatedPixelCnnConfig(ModelConfig):
         blocks = (self.depth or suitable_depth(grid, self)) * (2 * self.scales - 1)
         last = self.head_width * (self.width + len(self.level_head(grid).orders()))
         return first + blocks * block + (self.scales - 1) * between + last
+
+    def drawing_order(self) -> str:
+        """The raster's."""
+        return ORDER
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> RasterModel:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.

@@ -209,6 +209,14 @@ class MaskedMlpConfig(ModelConfig):
             raise ValueError(f"{self.bins} bins are told apart by {self.bins - 1} terms at most; lower terms, or set 0")
         return self
 
+    def drawing_order(self) -> str:
+        """That of the setting ``order``."""
+        if isinstance(self.order, str):
+            return "column by column, " + ("as they are" if self.order == "columns" else "from the last to the first")
+        if isinstance(self.order, int):
+            return f"column by column, shuffled by the seed {self.order}"
+        return f"column by column, those of the numbers {', '.join(map(str, self.order))}, counted from 0"
+
     def classifies(self) -> bool:
         """Always: p(y|x) follows from the joint p(x, y)."""
         return True

@@ -60,7 +60,7 @@ class PixelNet(RasterNet):
         super().__init__(grid)
         width, embedding = settings.width, settings.embedding
         orders = torch.arange(grid.channels)
-        wide, head = spread_orders(2 * width, grid.channels), spread_orders(settings.head, grid.channels)
+        wide, head = spread_orders(2 * width, grid.channels), spread_orders(settings.head_width, grid.channels)
         self.label = LabelEmbedding(num_classes, embedding)
         inputs = torch.cat([orders, torch.full((len(self.where),), -1)])
         self.first = RasterConv(inputs, wide, settings.first_kernel, embedding, strict=True)
@@ -151,14 +151,14 @@ class PixelCnnConfig(ModelConfig):
     )
     first_kernel: OddKernel = Field(7, description="Side of the first layer's kernel, odd.")
     kernel: OddKernel = Field(3, description="Side of the kernel of a block, odd.")
-    head: int = Field(64, ge=4, le=4096, description="Features of the layer before the softmax.")
+    head_width: int = Field(64, ge=4, le=4096, description="Features of the layer before the softmax.")
     embedding: Embedding = 32
     dropout: float = Field(0.3, ge=0, lt=1, allow_inf_nan=False, description="Share of a block's features left out.")
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=2e-3, betas=(0.9, 0.99)), description="The step of the one objective."
     )
 
-    def order(self) -> str:
+    def drawing_order(self) -> str:
         """The raster's."""
         return ORDER
 
@@ -166,7 +166,7 @@ class PixelCnnConfig(ModelConfig):
         wide = 2 * self.width
         block = 2 * wide * self.width + (self.width * self.kernel) ** 2
         first = (grid.channels + 3) * wide * self.first_kernel**2
-        last = self.head * (wide + grid.channels * grid.levels)
+        last = self.head_width * (wide + grid.channels * grid.levels)
         return first + (self.depth or suitable_depth(grid, self)) * block + last
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> RasterModel:
@@ -177,8 +177,8 @@ class PixelCnnConfig(ModelConfig):
                 has fewer features than there are channels; the net is too large.
         """
         grid = grey_grid(spec, self.kind)
-        if min(self.width, self.head) < grid.channels:
-            raise ValueError(f"each of {grid.channels} channels needs a feature; raise width and head")
+        if min(self.width, self.head_width) < grid.channels:
+            raise ValueError(f"each of {grid.channels} channels needs a feature; raise width and head_width")
         refuse_large_net(self._kernel_weights(grid))
         with first_weights(generator):
             net = PixelNet(grid, self, spec.num_classes)

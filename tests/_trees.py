@@ -120,7 +120,7 @@ class EchoConfig(ModelConfig):
     def evaluations(self, operator: str | None = None) -> int:
         return 5 if operator == "posterior" else 2 if self.has_prior else 7
 
-    def order(self) -> str:
+    def drawing_order(self) -> str:
         return "from the first column to the last"
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> Echo:

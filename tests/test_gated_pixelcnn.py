@@ -15,8 +15,8 @@ from _broken_gated import (
     hearing_itself,
     with_gates_of_other_channels,
 )
-from _learned_digits import check_learns, learned
 from _model_cases import generator, some_rows
+from _raster_learning import check_learns, learned
 from _raster_proofs import (
     check_drawing_has_the_likelihood,
     check_no_leak,

@@ -43,7 +43,7 @@ def test_a_net_that_no_memory_holds_is_refused_before_it_is_made() -> None:
 
 
 def test_the_weights_that_are_counted_are_those_of_the_kernels() -> None:
-    config, spec = PixelCnnConfig(width=6, head=7, depth=2), levels_spec((3, 8, 8), 5, 2)
+    config, spec = PixelCnnConfig(width=6, head_width=7, depth=2), levels_spec((3, 8, 8), 5, 2)
     model = config.build(spec, torch.Generator().manual_seed(0))
     kernels = sum(weight.numel() for name, weight in model.named_parameters() if name.endswith("conv.weight"))
     assert config._kernel_weights(model.grid) == kernels
@@ -51,7 +51,7 @@ def test_the_weights_that_are_counted_are_those_of_the_kernels() -> None:
 
 def test_each_row_to_complete_has_a_label() -> None:
     spec = levels_spec((1, 3, 3), 4, 3)
-    model = PixelCnnConfig(width=6, head=7, depth=1).build(spec, torch.Generator().manual_seed(0)).eval()
+    model = PixelCnnConfig(width=6, head_width=7, depth=1).build(spec, torch.Generator().manual_seed(0)).eval()
     with pytest.raises(ValueError, match="1 rows to complete have a label each, not 3"):
         model.complete(
             torch.zeros(1, 1, 3, 3) - 1, torch.zeros(3, 3, dtype=torch.bool), torch.arange(3), torch.Generator()

@@ -143,6 +143,19 @@ def test_an_order_is_the_columns_their_reverse_a_shuffle_of_a_seed_or_a_list() -
     assert MaskedMlpConfig.model_validate_json(stored).order == (3, 0, 5, 1, 4, 2)
 
 
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ("columns", "column by column, as they are"),
+        ("reversed", "column by column, from the last to the first"),
+        (3, "column by column, shuffled by the seed 3"),
+        ((1, 0), "column by column, those of the numbers 1, 0, counted from 0"),
+    ],
+)
+def test_the_order_is_said_to_those_who_read_what_was_drawn(order: Any, said: str) -> None:
+    assert MaskedMlpConfig(order=order).drawing_order() == said
+
+
 # Likelihood
 
 
