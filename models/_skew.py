@@ -30,8 +30,8 @@ class Skew(nn.Module):
         orders = torch.stack([order, mirrored])
         self.register_buffer("orders", orders, persistent=False)  # (2, H W): which cell comes when
         self.register_buffer("places", orders.argsort(1), persistent=False)  # (2, H W): when each cell comes
-        self.lengths = torch.bincount(diagonal).tolist()
         self.tops = [max(0, s - width + 1) for s in range(height + width - 1)]
+        self.lengths = [min(s, height - 1) - top + 1 for s, top in enumerate(self.tops)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Cells ``(H W, ...)`` in raster order as ``(2, H W, ...)``: diagonal by diagonal, from the left and right."""

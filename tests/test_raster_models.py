@@ -147,6 +147,14 @@ def test_dropout_is_of_training_alone(name: str) -> None:
 
 
 @every_model
+def test_the_weights_of_a_net_are_counted_without_memory_for_them(name: str) -> None:
+    with torch.device("meta"):
+        counted = build(name, *SHAPES["grey"])
+    assert {weights.device.type for weights in counted.parameters()} == {"meta"}
+    assert [w.shape for w in counted.parameters()] == [w.shape for w in build(name, *SHAPES["grey"]).parameters()]
+
+
+@every_model
 @pytest.mark.parametrize(
     ("spec", "complaint"),
     [
