@@ -47,8 +47,8 @@ class RasterConv(nn.Module):
 class Applied(Protocol):
     """How the layers of a net are applied: to a whole grid, or at one place of one channel."""
 
-    def __call__(self, layer: RasterConv, x: Tensor) -> Tensor:
-        """What the layer makes of features ``x``."""
+    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """What the layer, which hears the class, makes of features ``x``."""
         ...
 
 
@@ -58,7 +58,7 @@ class Whole:
     def __init__(self, condition: Tensor) -> None:
         self.condition = condition
 
-    def __call__(self, layer: RasterConv, x: Tensor) -> Tensor:
+    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
         """``(B, outputs, H, W)`` for ``(B, inputs, H, W)``."""
         out: Tensor = layer(x, self.condition)
         return out
@@ -83,7 +83,7 @@ class Cached:
         """Go to a channel of a place of the row."""
         self.column, self.channel = column, channel
 
-    def __call__(self, layer: RasterConv, x: Tensor) -> Tensor:
+    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The channel's share of the outputs ``(B, share)``, for its share of the inputs."""
         cache = self.caches[id(layer)]
         if cache.forgets:

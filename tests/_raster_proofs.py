@@ -7,10 +7,11 @@ place, and within a place channel by channel.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from _model_cases import generator
+from _model_cases import generator, some_rows
 from torch import Tensor
 
 from models._contract import Batch, Span, TensorSpec
@@ -23,12 +24,12 @@ def levels_spec(shape: tuple[int, int, int], levels: int, classes: int = 3) -> T
     return TensorSpec(shape, (Span("continuous", shape[0] * shape[1] * shape[2], levels),), classes)
 
 
-def stirred(model: Any, seed: int = 1) -> Any:
+def stirred(model: Any, seed: int = 1, by: float = 0.1) -> Any:
     """The model in 64 bits, every weight moved at random, so that the class and all levels matter."""
     noise = generator(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
+            parameter.add_(by * torch.randn(parameter.shape, generator=noise))
     return model.double().eval()
 
 
@@ -42,14 +43,38 @@ def heard(model: Any) -> Tensor:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.rand(parameter.shape, generator=noise) / parameter[0].numel() + 0.001)
-    x = torch.rand((1, *model.spec.shape), generator=noise, dtype=torch.float64)
+    # as many equal rows as there are values, of each of which one logit is followed back
+    x = torch.rand((1, *model.spec.shape), generator=noise, dtype=torch.float64).repeat(model.spec.size, 1, 1, 1)
+    x.requires_grad_()
+    found = model.net(x, torch.zeros(len(x), dtype=torch.int64))
+    followed = found.sum(2).permute(0, 2, 3, 1).flatten(1).diagonal().sum()  # (H, W, C) flat
+    (gradient,) = torch.autograd.grad(followed, x)
+    return gradient.permute(0, 2, 3, 1).flatten(1) != 0
 
-    def logits(row: Tensor) -> Tensor:
-        found = model.net(row, torch.zeros(1, dtype=torch.int64))
-        return found[0].sum(1).permute(1, 2, 0).flatten()  # (H, W, C) flat
 
-    jacobian = torch.autograd.functional.jacobian(logits, x)[:, 0]
-    return jacobian.permute(0, 2, 3, 1).flatten(1) != 0
+def layers_with_class(model: Any) -> list[Any]:
+    """The layers that the class moves, each by a linear map of its own, ``of_class``."""
+    return [layer for layer in model.modules() if hasattr(layer, "of_class")]
+
+
+def deaf(model: Any) -> Any:
+    """The model without what moves its layers by the class, in training as well."""
+    for layer in layers_with_class(model):
+        layer.of_class.register_forward_hook(lambda _layer, _given, moved: 0 * moved)
+    return model
+
+
+def check_class_moves(model: Any, maps: list[Any]) -> None:
+    """Without the weights of any of these maps of the class, rows have another likelihood."""
+    x = some_rows(model.spec, torch.tensor([0, 0])).x.double()
+    batch = Batch(x, torch.tensor([0, 0]))
+    usual = model.log_likelihood(batch)
+    for number, of_class in enumerate(maps):
+        kept = of_class.weight.detach().clone()
+        of_class.weight.data.zero_()
+        moved = not torch.allclose(model.log_likelihood(batch), usual)
+        of_class.weight.data.copy_(kept)
+        assert moved, f"the class does not move layer {number}"
 
 
 def check_no_leak(model: Any) -> None:
@@ -117,3 +142,38 @@ def check_drawing_has_the_likelihood(model: Any, places: Places, labels: Tensor)
         levels = draw_in_raster_order(listening, model.grid, noise)
     x = model.grid.values(levels).double()
     torch.testing.assert_close(listening.total, model.log_likelihood(Batch(x, labels)), atol=1e-9, rtol=1e-9)
+
+
+class Forgetful:
+    """Places that lose, at the beginning of a row, all that was made anew in the row before.
+
+    As a captured row does, which finds again what was written in place alone.
+    """
+
+    def __init__(self, inner: Places) -> None:
+        self.inner = inner
+        self.period = inner.period
+        self.kept = {id(tensor) for tensor in tensors_in(inner)}
+
+    def begin_row(self, phase: int, row: Tensor) -> None:
+        for tensor in tensors_in(self.inner):
+            if id(tensor) not in self.kept:
+                tensor.fill_(torch.nan)
+        self.inner.begin_row(phase, row)
+
+    def logits(self, column: int, channel: int) -> Tensor:
+        return self.inner.logits(column, channel)
+
+    def put(self, column: int, channel: int, values: Tensor) -> None:
+        self.inner.put(column, channel, values)
+
+
+def tensors_in(thing: Any) -> Iterator[Tensor]:
+    """The tensors that an object and the objects in it hold, but for those of nets."""
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, dict | list | tuple):
+        for part in thing.values() if isinstance(thing, dict) else thing:
+            yield from tensors_in(part)
+    elif hasattr(thing, "__dict__") and not isinstance(thing, torch.nn.Module | type):
+        yield from tensors_in(vars(thing))

@@ -1,4 +1,4 @@
-"""PixelCNN: what a pixel hears, that probabilities sum to one, cached drawing and completion, and that it learns."""
+"""PixelCNN: what a pixel hears and misses, its likelihood, drawing and completion, and that it learns."""
 
 from __future__ import annotations
 
@@ -7,33 +7,27 @@ from typing import Any
 
 import pytest
 import torch
-from _model_cases import generator, some_rows, train
+from _model_cases import generator, some_rows
+from _raster_learning import check_learns, digits_model, learned
 from _raster_proofs import (
-    check_drawing_has_the_likelihood,
     check_no_leak,
     check_sums_to_one,
+    deaf,
     drawn_by_whole_passes,
     levels_drawn,
     levels_spec,
     pairs_heard,
     stirred,
 )
-from _toy_mixtures import load_digits
-from pydantic import ValidationError
 
-from models._bayes import class_log_joint
-from models._contract import Batch, CompletesRows, KnowsLikelihood, Span, TensorSpec
+from models._contract import Batch, CompletesRows, KnowsLikelihood
 from models._grey_levels import uniform_noise
 from models._masked import raster_mask
-from models._raster_layers import RasterConv
 from models._raster_model import RasterModel
-from models.pixelcnn import CachedPlaces, PixelCnnConfig
+from models.pixelcnn import PixelCnnConfig
 
-SHAPES = {"grey": ((1, 5, 6), 5), "colour": ((3, 3, 4), 4)}
+SHAPES = {"grey": ((1, 5, 6), 5)}
 SMALL: dict[str, Any] = {"width": 6, "head": 7, "first_kernel": 5, "depth": 2, "embedding": 4}
-STEPS = 200
-INDEPENDENT = 2.22  # bits per dimension of a model of each pixel by itself, given the class
-SUSPICIOUS = 1.5  # fewer than models of held-out digits have, which end near 1.75
 
 
 def build(shape: tuple[int, int, int], levels: int, classes: int = 3, **settings: Any) -> RasterModel:
@@ -50,21 +44,7 @@ def hearing_itself(model: RasterModel) -> RasterModel:
     return model
 
 
-def deaf(model: RasterModel) -> RasterModel:
-    """The model without what moves the layers by the class, in training as well."""
-    for layer in model.modules():
-        if isinstance(layer, RasterConv):
-            layer.of_class.register_forward_hook(lambda _layer, _given, moved: 0 * moved)
-    return model
-
-
 # What is heard
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_no_pixel_hears_itself_or_a_later_one(channels: int, kernel: int) -> None:
-    check_no_leak(build((channels, 5, 6), 3, kernel=kernel))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -87,11 +67,6 @@ def test_the_depth_by_default_lets_the_last_place_hear_the_first() -> None:
 
 
 # Likelihood
-
-
-@pytest.mark.parametrize("shape", [(1, 2, 2), (3, 1, 2)])
-def test_the_probabilities_of_all_images_sum_to_one(shape: tuple[int, int, int]) -> None:
-    check_sums_to_one(stirred(build(shape, 3, classes=2)))
 
 
 def test_a_leak_keeps_probabilities_from_summing_to_one() -> None:
@@ -118,32 +93,7 @@ def test_a_likelihood_is_the_same_of_many_rows_as_of_each(monkeypatch: pytest.Mo
     torch.testing.assert_close(model.log_likelihood(batch), whole)
 
 
-def test_the_class_moves_every_layer() -> None:
-    model = stirred(build((1, 5, 6), 5))
-    batch = some_rows(model.spec, torch.tensor([0, 0]))
-    usual = model.log_likelihood(Batch(batch.x.double(), batch.y))
-    layers = [layer for layer in model.modules() if isinstance(layer, RasterConv)]
-    assert len(layers) == 3 + 3 * SMALL["depth"]
-    for layer in layers:
-        kept = layer.of_class.weight.detach().clone()
-        layer.of_class.weight.data.zero_()
-        assert not torch.allclose(model.log_likelihood(Batch(batch.x.double(), batch.y)), usual)
-        layer.of_class.weight.data.copy_(kept)
-
-
 # Drawing
-
-
-@pytest.mark.parametrize("rows", [1, 4])
-@pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("colours", SHAPES)
-def test_caches_draw_what_whole_passes_draw(colours: str, classes: int, rows: int) -> None:
-    model = stirred(build(*SHAPES[colours], classes=classes))
-    labels = torch.arange(rows) % classes
-    found = levels_drawn(model, model.sample(labels, generator(5), temperature=0.8))
-    noise = uniform_noise(model.grid, rows, generator(5), model.net.where)
-    assert torch.equal(found, drawn_by_whole_passes(model, labels, noise, 0.8))
-    assert len(found.unique()) > 2  # the noise and the weights decide, not one level
 
 
 @pytest.mark.parametrize("kernel", [5, 7])
@@ -155,43 +105,7 @@ def test_caches_of_taller_kernels_draw_what_whole_passes_draw(kernel: int) -> No
     assert torch.equal(found, drawn_by_whole_passes(model, labels, noise))
 
 
-@pytest.mark.parametrize("colours", SHAPES)
-def test_a_sample_has_the_likelihood_with_which_it_was_drawn(colours: str) -> None:
-    model, labels = stirred(build(*SHAPES[colours])), torch.tensor([0, 1, 2, -1])
-    check_drawing_has_the_likelihood(model, CachedPlaces(model.net, labels), labels)
-
-
-def test_samples_are_as_frequent_as_they_are_probable() -> None:
-    from scipy.stats import chisquare
-
-    model = stirred(build((1, 2, 2), 2, classes=1))
-    drawn = levels_drawn(model, model.sample(torch.zeros(4000, dtype=torch.int64), generator(2))).flatten(1)
-    counts = torch.bincount((drawn * torch.tensor([8, 4, 2, 1])).sum(1), minlength=16)
-    every = torch.tensor([[i >> 3 & 1, i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(16)])
-    x = model.grid.values(every).double().reshape(16, 1, 2, 2)
-    expected = 4000 * model.log_likelihood(Batch(x, torch.zeros(16, dtype=torch.int64))).exp()
-    assert chisquare(counts.numpy(), expected.numpy()).pvalue > 0.001
-    assert chisquare(counts.roll(1).numpy(), expected.numpy()).pvalue < 0.001
-
-
 # Completion
-
-
-@pytest.mark.parametrize("known", [0, 1, 9, 12])
-@pytest.mark.parametrize("colours", SHAPES)
-def test_a_completed_row_keeps_what_is_known_and_is_drawn_as_by_whole_passes(colours: str, known: int) -> None:
-    model, labels = stirred(build(*SHAPES[colours])), torch.tensor([0, 1, 2])
-    x = some_rows(model.spec, labels, seed=3).x
-    mask = (torch.arange(x[0, 0].numel()) < known).reshape(x.shape[2:])
-    completed = model.complete(x, mask, labels, generator(5))
-    assert torch.equal(completed[:, :, mask], x[:, :, mask])
-    noise = uniform_noise(model.grid, 3, generator(5), model.net.where)
-    given = model.grid.index(x)
-    assert torch.equal(model.grid.index(completed), drawn_by_whole_passes(model, labels, noise, 1.0, given, known))
-    if known == 9:
-        assert not torch.equal(completed, model.complete(x, mask, labels, generator(6)))
-        other = model.complete(-x, mask, labels, generator(5))
-        assert not torch.equal(completed[:, :, ~mask], other[:, :, ~mask])  # what is known is heard
 
 
 def test_unknown_values_may_be_anything() -> None:
@@ -218,28 +132,6 @@ def test_a_mask_that_is_not_in_raster_order_is_refused_with_the_place() -> None:
 # What is refused
 
 
-@pytest.mark.parametrize(
-    ("spec", "complaint"),
-    [
-        (TensorSpec((5,), (Span("continuous", 5),), 2), "needs rows that are grids"),
-        (TensorSpec((1, 4, 4), (Span("continuous", 16),), 2), "these values have none"),
-        (TensorSpec((2, 4, 4), (Span("continuous", 16, 4), Span("continuous", 16, 4)), 2), "this one has 2"),
-        (levels_spec((1, 4, 4), 1000), "256 levels at most, these have 1000"),
-        (levels_spec((3, 128, 128), 256), "49,152 values .* until there are 12,288 at most"),
-        (levels_spec((9, 4, 4), 4), "each of 9 channels needs a feature"),
-    ],
-)
-def test_rows_that_it_cannot_learn_are_refused_before_training(spec: TensorSpec, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        PixelCnnConfig(**SMALL).build(spec, generator())
-
-
-@pytest.mark.parametrize("name", ["kernel", "first_kernel"])
-def test_a_kernel_without_a_centre_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="its side is odd, not 4"):
-        PixelCnnConfig.model_validate({name: 4})
-
-
 def test_values_between_grey_levels_are_refused() -> None:
     model = build(*SHAPES["grey"]).eval()
     batch = some_rows(model.spec, torch.tensor([0, 1]))
@@ -258,42 +150,21 @@ def test_it_keeps_the_protocols_of_an_exact_likelihood_and_of_completion() -> No
 # Learning
 
 
-def learned(model: RasterModel) -> tuple[float, float]:
-    """Bits per dimension of 797 held-out digits after a short training on 1,000, and the share that is recognised."""
-    digits = load_digits()
-    order = torch.randperm(len(digits.digit), generator=generator(0))
-    (x, y), (held, truth) = ((digits.pixels[i].reshape(-1, 1, 8, 8), digits.digit[i]) for i in order.split(1000))
-    train(model, Batch(x, y), STEPS)
-    bits = -model.log_likelihood(Batch(held, truth)).mean() / (64 * math.log(2))
-    some = slice(0, 200)
-    recognised = class_log_joint(model, held[some], torch.zeros(10)).argmax(1) == truth[some]
-    return float(bits), float(recognised.float().mean())
-
-
-def digits_model() -> RasterModel:
-    config = PixelCnnConfig(width=16, depth=3, dropout=0.0)
-    return config.build(levels_spec((1, 8, 8), 17, 10), generator())
-
-
-def check_learns(found: tuple[float, float]) -> None:
-    bits, recognised = found
-    assert bits < INDEPENDENT, f"{bits:.2f} bits per dimension: no better than pixels by themselves"
-    assert bits > SUSPICIOUS, f"{bits:.2f} bits per dimension: too good to be true, pixels are known beforehand"
-    assert recognised > 0.5, f"{recognised:.0%} of the digits are recognised: the class is not heard"
+LEARNED = PixelCnnConfig(width=16, depth=3, dropout=0.0)
 
 
 @pytest.mark.slow
 def test_it_learns_digits_and_to_tell_them_apart() -> None:
-    check_learns(learned(digits_model()))
+    check_learns(learned(digits_model(LEARNED)))
 
 
 @pytest.mark.slow
 def test_a_model_whose_pixels_hear_themselves_is_too_good_to_be_true() -> None:
     with pytest.raises(AssertionError, match="too good to be true"):
-        check_learns(learned(hearing_itself(digits_model())))
+        check_learns(learned(hearing_itself(digits_model(LEARNED))))
 
 
 @pytest.mark.slow
 def test_a_model_without_the_class_in_its_layers_recognises_nothing() -> None:
     with pytest.raises(AssertionError, match="the class is not heard"):
-        check_learns(learned(deaf(digits_model())))
+        check_learns(learned(deaf(digits_model(LEARNED))))

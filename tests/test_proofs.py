@@ -48,10 +48,12 @@ class Bounds(NamedTuple):
 
 BOUNDS = {
     "alpha_gan": Bounds((22, 0.5), 700, SHARP_BOTH),
+    "diagonal_bilstm": Bounds(None, 900),
     "flow_matching": Bounds((24, 0.65), 900, SHARP),
     "gan": Bounds((20, 0.5), 600, SHARP_CRITIC),
     "iaf_vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "pixelcnn": Bounds(None, 900),
+    "row_lstm": Bounds(None, 900),
     "vae": Bounds((22, 0.4), 400, SHARP_LATENT),
     "vae_gan": Bounds((22, 0.5), 650, SHARP_CODES),
     "warp_vae": Bounds(None, 900),

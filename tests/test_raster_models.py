@@ -1,0 +1,191 @@
+"""Every model that draws in raster order: what a value hears, that probabilities sum to one, caches and completion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from _model_cases import MODELS, generator, some_rows
+from _raster_proofs import (
+    Forgetful,
+    check_class_moves,
+    check_drawing_has_the_likelihood,
+    check_no_leak,
+    check_sums_to_one,
+    deaf,
+    drawn_by_whole_passes,
+    layers_with_class,
+    levels_drawn,
+    levels_spec,
+    stirred,
+)
+from pydantic import ValidationError
+
+from models._contract import Batch, ModelConfig, Span, TensorSpec
+from models._grey_levels import uniform_noise
+from models._raster import draw_in_raster_order
+from models._raster_model import RasterModel
+
+SHAPES = {"grey": ((1, 5, 6), 5), "colour": ((3, 3, 4), 4)}
+SMALL: dict[str, Any] = {"width": 6, "head": 7, "first_kernel": 5, "depth": 2, "embedding": 4}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pixelcnn": {"kind": "pixelcnn"},
+    "diagonal_bilstm": {"kind": "diagonal_bilstm"},
+    "diagonal_bilstm as published": {"kind": "diagonal_bilstm", "paper_exact": True, "skip": False},
+    "row_lstm": {"kind": "row_lstm"},
+    "row_lstm of 3 places": {"kind": "row_lstm", "kernel": 3, "skip": False},
+}
+every_model = pytest.mark.parametrize("name", SETTINGS)
+
+
+STIRRED = 0.3  # less leaves what is heard too weak to change a level
+
+
+def config_of(name: str, **settings: Any) -> ModelConfig:
+    asked = {**SMALL, **SETTINGS[name], **settings}
+    return MODELS[asked["kind"]].model_validate(asked)
+
+
+def build(name: str, shape: tuple[int, int, int], levels: int, classes: int = 3) -> Any:
+    return config_of(name).build(levels_spec(shape, levels, classes), generator())
+
+
+def test_every_kind_that_draws_in_raster_order_is_held_to_this() -> None:
+    spec = levels_spec((1, 4, 4), 3)
+    grids = [config() for config in MODELS.values() if config.likelihood == "exact" and "grid" in config.accepts]
+    raster = {config.kind for config in grids if isinstance(config.build(spec, generator()), RasterModel)}
+    assert raster == {settings["kind"] for settings in SETTINGS.values()}
+
+
+@every_model
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_value_hears_itself_or_a_later_one(name: str, channels: int) -> None:
+    check_no_leak(build(name, (channels, 5, 6), 3))
+
+
+@every_model
+@pytest.mark.parametrize("shape", [(1, 2, 2), (3, 1, 2)])
+def test_the_probabilities_of_all_images_sum_to_one(name: str, shape: tuple[int, int, int]) -> None:
+    check_sums_to_one(stirred(build(name, shape, 3, classes=2)))
+
+
+@every_model
+def test_the_class_moves_every_layer(name: str) -> None:
+    model = stirred(build(name, (1, 5, 6), 5))
+    layers = layers_with_class(model)
+    assert len(layers) == len({id(module) for module in model.modules() if module_has_weights_of_features(module)})
+    check_class_moves(model, [layer.of_class for layer in layers])
+
+
+def module_has_weights_of_features(module: torch.nn.Module) -> bool:
+    """Whether a module is a masked map, each of which belongs to a layer."""
+    return hasattr(module, "mask")
+
+
+@every_model
+def test_a_forgotten_class_is_found_as_a_layer_that_it_does_not_move(name: str) -> None:
+    model = deaf(stirred(build(name, (1, 5, 6), 5)))
+    with pytest.raises(AssertionError, match="the class does not move layer 0"):
+        check_class_moves(model, [layer.of_class for layer in layers_with_class(model)])
+
+
+@every_model
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("colours", SHAPES)
+def test_caches_draw_what_whole_passes_draw(name: str, colours: str, classes: int, rows: int) -> None:
+    model = stirred(build(name, *SHAPES[colours], classes=classes), by=STIRRED)
+    labels = torch.arange(rows) % classes
+    found = levels_drawn(model, model.sample(labels, generator(5), temperature=0.8))
+    noise = uniform_noise(model.grid, rows, generator(5), model.net.where)
+    assert torch.equal(found, drawn_by_whole_passes(model, labels, noise, 0.8))
+    assert len(found.unique()) > 1  # the noise and the weights decide, not one level
+
+
+@every_model
+@pytest.mark.parametrize("colours", SHAPES)
+def test_a_sample_has_the_likelihood_with_which_it_was_drawn(name: str, colours: str) -> None:
+    model, labels = stirred(build(name, *SHAPES[colours]), by=STIRRED), torch.tensor([0, 1, 2, -1])
+    check_drawing_has_the_likelihood(model, model.net.places(labels), labels)
+
+
+@every_model
+@pytest.mark.parametrize("colours", SHAPES)
+@torch.no_grad()
+def test_a_row_begins_from_what_was_written_in_place_alone(name: str, colours: str) -> None:
+    """Else the graph of a row that is captured on a GPU would read, in every later row, what the first one left."""
+    model, labels = stirred(build(name, *SHAPES[colours]), by=STIRRED), torch.tensor([0, 1, 2])
+    noise = uniform_noise(model.grid, 3, generator(5), model.net.where)
+    usual, forgetful = model.net.places(labels), Forgetful(model.net.places(labels))
+    assert torch.equal(*(draw_in_raster_order(places, model.grid, noise) for places in (usual, forgetful)))
+
+
+@every_model
+@pytest.mark.parametrize("known", [0, 1, 9, 12])
+@pytest.mark.parametrize("colours", SHAPES)
+def test_a_completed_row_keeps_what_is_known_and_is_drawn_as_by_whole_passes(
+    name: str, colours: str, known: int
+) -> None:
+    model, labels = stirred(build(name, *SHAPES[colours]), by=STIRRED), torch.tensor([0, 1, 2])
+    x = some_rows(model.spec, labels, seed=3).x
+    mask = (torch.arange(x[0, 0].numel()) < known).reshape(x.shape[2:])
+    completed = model.complete(x, mask, labels, generator(5))
+    assert torch.equal(completed[:, :, mask], x[:, :, mask])
+    noise = uniform_noise(model.grid, 3, generator(5), model.net.where)
+    given = model.grid.index(x)
+    assert torch.equal(model.grid.index(completed), drawn_by_whole_passes(model, labels, noise, 1.0, given, known))
+    if known == 9:
+        assert not torch.equal(completed, model.complete(x, mask, labels, generator(6)))
+        other = model.complete(-x, mask, labels, generator(5))
+        assert not torch.equal(completed[:, :, ~mask], other[:, :, ~mask])  # what is known is heard
+
+
+@every_model
+def test_dropout_is_of_training_alone(name: str) -> None:
+    model = build(name, *SHAPES["grey"])
+    batch = some_rows(model.spec, torch.tensor([0, 1]))
+    assert not torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
+    model.eval()
+    assert torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
+    assert torch.isfinite(model.log_likelihood(Batch(batch.x, torch.tensor([-1, -1])))).all()
+
+
+@every_model
+def test_the_weights_of_a_net_are_counted_without_memory_for_them(name: str) -> None:
+    with torch.device("meta"):
+        counted = build(name, *SHAPES["grey"])
+    assert {weights.device.type for weights in counted.parameters()} == {"meta"}
+    assert [w.shape for w in counted.parameters()] == [w.shape for w in build(name, *SHAPES["grey"]).parameters()]
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        (TensorSpec((5,), (Span("continuous", 5),), 2), "needs rows that are grids"),
+        (TensorSpec((1, 4, 4), (Span("continuous", 16),), 2), "these values have none"),
+        (TensorSpec((2, 4, 4), (Span("continuous", 16, 4), Span("continuous", 16, 4)), 2), "this one has 2"),
+        (levels_spec((1, 4, 4), 1000), "256 levels at most, these have 1000"),
+        (levels_spec((3, 128, 128), 256), "49,152 values .* until there are 12,288 at most"),
+        (levels_spec((9, 4, 4), 4), "each of 9 channels needs a feature"),
+    ],
+)
+def test_rows_that_it_cannot_learn_are_refused_before_training(name: str, spec: TensorSpec, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        config_of(name).build(spec, generator())
+
+
+@every_model
+def test_a_net_that_no_memory_holds_is_refused_before_it_is_made(name: str) -> None:
+    with pytest.raises(ValueError, match=r"weights, of 200,000,000 at most"):
+        config_of(name, width=1024, depth=32, first_kernel=31).build(levels_spec((1, 8, 8), 17, 10), generator())
+
+
+@every_model
+@pytest.mark.parametrize("setting", ["kernel", "first_kernel"])
+def test_a_kernel_without_a_centre_is_refused(name: str, setting: str) -> None:
+    if setting not in type(config_of(name)).model_fields:
+        pytest.skip("it has no such kernel")
+    with pytest.raises(ValidationError, match="its side is odd, not 4"):
+        config_of(name, **{setting: 4})
