@@ -88,7 +88,21 @@ PHOTO_SIZES: tuple[dict[str, Any], ...] = (
     {"width": 24, "depth": 7, "head_width": 96, "dropout": 0.0},
     {"width": 120, "depth": 15, "head_width": 510, "dropout": 0.1, "optimiser": {"learning_rate": 1e-3}},
 )
+LSTM_SIZES: tuple[dict[str, Any], ...] = (
+    {"width": 16, "depth": 2, "head_width": 32, "dropout": 0.0},
+    {"width": 32, "depth": 7, "head_width": 64, "dropout": 0.1, "optimiser": {"learning_rate": 2e-3}},
+)
+PHOTO_LSTM_SIZES: tuple[dict[str, Any], ...] = (
+    {"width": 24, "depth": 2, "head_width": 96, "dropout": 0.0},
+    {"width": 96, "depth": 6, "head_width": 384, "dropout": 0.0, "optimiser": {"learning_rate": 1e-3}},
+)
+PLUS_PLUS: dict[str, Any] = {"head": "logistics", "scales": 3}
+PLUS_PLUS_SIZES: tuple[dict[str, Any], ...] = (
+    {"width": 24, "depth": 1, "head_width": 96, "dropout": 0.0},
+    {"width": 120, "depth": 3, "head_width": 480, "dropout": 0.1, "optimiser": {"learning_rate": 1e-3}},
+)
 PIXEL_PAPER = "arXiv:1601.06759"
+PHOTOS = "cifar10-jpeg"
 CASES = {
     "vae static": Case("static", "vae", VAE, *VAE_SIZES, 89.78, "pythae's VAE, static, 200 importance samples"),
     "vae dynamic": Case("dynamic", "vae", VAE, *VAE_SIZES, 86.8, OTHERS),
@@ -104,10 +118,25 @@ CASES = {
         unit=BITS,
         rows=0.1,
     ),
-    "pixelcnn static": Case("static", "pixelcnn", {}, *PIXEL_SIZES, 81.30, f"{PIXEL_PAPER}, static: 81.30"),
-    "pixelcnn cifar10-jpeg": Case(
-        "cifar10-jpeg", "pixelcnn", {}, *PHOTO_SIZES, 3.14, f"{PIXEL_PAPER}, CIFAR-10 as published: 3.14", BITS, 0.1
-    ),
+    **{
+        f"{kind} static": Case("static", kind, {}, *sizes, target, f"{PIXEL_PAPER}, static: {target:.2f}")
+        for kind, sizes, target in (
+            ("pixelcnn", PIXEL_SIZES, 81.30),
+            ("gated_pixelcnn", PIXEL_SIZES, 81.30),
+            ("row_lstm", LSTM_SIZES, 80.54),
+            ("diagonal_bilstm", LSTM_SIZES, 79.20),
+        )
+    },
+    **{
+        name: Case(PHOTOS, kind, own, *sizes, target, f"{paper}, CIFAR-10 as published: {target:.2f}", BITS, 0.1)
+        for name, kind, own, sizes, target, paper in (
+            ("pixelcnn cifar10-jpeg", "pixelcnn", {}, PHOTO_SIZES, 3.14, PIXEL_PAPER),
+            ("gated_pixelcnn cifar10-jpeg", "gated_pixelcnn", {}, PHOTO_SIZES, 3.03, "arXiv:1606.05328"),
+            ("gated_pixelcnn++ cifar10-jpeg", "gated_pixelcnn", PLUS_PLUS, PLUS_PLUS_SIZES, 2.92, "arXiv:1701.05517"),
+            ("row_lstm cifar10-jpeg", "row_lstm", {}, PHOTO_LSTM_SIZES, 3.07, PIXEL_PAPER),
+            ("diagonal_bilstm cifar10-jpeg", "diagonal_bilstm", {}, PHOTO_LSTM_SIZES, 3.00, PIXEL_PAPER),
+        )
+    },
 }
 
 

@@ -72,13 +72,13 @@ def scorer_of(kind: str, seed: int, steps: int | None) -> GenerativeModel:
     return model_of(kind, digits(seed), seed, steps)
 
 
-@torch.no_grad()
 def drawn_by(kind: str, rows: Rows, seed: int, steps: int | None) -> pa.Table:
     """Rows of every class that a model drew, as images."""
     model = model_of(kind, rows, seed, steps)
     assert isinstance(model, SamplesPrior)
     labels = torch.arange(CLASSES).repeat_interleave(DRAWN)
-    x = model.sample(labels, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        x = model.sample(labels, torch.Generator().manual_seed(seed))
     levels = ((x.reshape(-1, *SPEC.shape[1:]) + 1) * 8).round().clamp(0, 16).numpy()
     return pa.table({"image": pngs(levels * LEVEL), "label": pa.array(labels.numpy(), pa.int64())})
 
