@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from _model_cases import SPECS, some_rows
+from _model_cases import CASES, SPECS, some_rows
 from _toy_training import VECTOR, DuelConfig, Line, make_loop, squares
 from _trees import make_real
 from test_training import assert_equal_bytes
@@ -271,10 +271,9 @@ def test_a_model_that_cannot_draw_is_trained_all_the_same(tmp_path: Path) -> Non
     assert log.count("no rows are drawn to look at from now on: ValueError: not today") == 1
 
 
-@pytest.mark.parametrize("kind", sorted(MODELS))
-def test_every_kind_of_model_draws_by_the_operator_that_it_offers_first(kind: str) -> None:
-    config = MODELS[kind].model_validate({"width": 8})
-    spec = SPECS["grid"]
+@pytest.mark.parametrize(("kind", "form"), sorted(dict(CASES).items()))  # of a grid where the kind takes both
+def test_every_kind_of_model_draws_by_the_operator_that_it_offers_first(kind: str, form: str) -> None:
+    config, spec = MODELS[kind](), SPECS[form]
     some = {y: some_rows(spec, torch.full((8,), y), seed=y).x.flatten(1) for y in range(3)}
     model = config.build(spec, torch.Generator().manual_seed(1)).eval()
     found = SpotChecks(spec, config.offered()[0], some, some, Moments(24, 1), 3).figures(model, 1)
