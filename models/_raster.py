@@ -6,6 +6,7 @@ What computes the logits of the next value is given as :class:`Places`; the loop
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -112,7 +113,7 @@ class WholePasses:
     It is what faster ways are held against. ``logits_of`` gives ``(B, C, levels, H, W)`` for rows ``(B, C, H, W)``.
     """
 
-    period = 1
+    period = sys.maxsize  # a row reads its number, so that no row's operations come again
 
     def __init__(self, logits_of: Callable[[Tensor], Tensor], rows: Tensor) -> None:
         self.logits_of = logits_of
