@@ -39,9 +39,9 @@ whose own class makes them likeliest; mean over the seeds with its standard erro
 given the class, has 2.22. `benchmarks/digits_likelihood.py` measures.
 """
 DRAWING = """
-Drawing value by value by caches of what the layers have heard ({device}, threads: {threads}), beside a pass over the
-whole image for every value with the same weights, which was timed at a few values and multiplied;
-`benchmarks/sampling.py` measures.
+Drawing value by value by caches of what the layers have heard, beside a pass over the whole image for every value with
+the same weights, which was timed at a few values and multiplied; `benchmarks/sampling.py` measures, on a CPU with one
+thread. On a GPU a few images take about as long as thousands.
 """
 PHOTOS = """\
 ## Colour photos on a GPU
@@ -96,7 +96,7 @@ def bounds(rows: Iterable[Mapping[str, Any]]) -> str:
         return ""
     lines = [
         [
-            f"`{row['model']}`",
+            f"`{row['case'].partition(' ')[0]}`",
             row["data"],
             *_nats(row),
             row["unit"],
@@ -133,17 +133,22 @@ def exact(digits: Iterable[Mapping[str, Any]], drawing: Iterable[Mapping[str, An
         for row in there
     ]
     costs = [
-        [f"{row['case']}, {row['blocks']} blocks", rounded(row["images_per_second"]), f"{row['ratio']:.0f}x"]
+        [
+            f"{row['case']}, {row['blocks']} blocks",
+            row["device"],
+            rounded(row["images_per_second"]),
+            f"{row['ratio']:.0f}x",
+            f"{row['memory_gib']:g} GiB" if "memory_gib" in row else "",
+        ]
         for row in drawn
     ]
-    said = DRAWING.format(device=drawn[0]["device"], threads=drawn[0]["threads"])
     return (
         EXACT.format(**there[0]["rows"])
         + "\n"
         + table(["kind", "bits per dimension", "recognised", "parameters", "trained for"], lines)
-        + said
+        + DRAWING
         + "\n"
-        + table(["images", "drawn / s", "faster than whole passes"], costs)
+        + table(["images", "device", "drawn / s", "faster than whole passes", "memory"], costs)
     )
 
 

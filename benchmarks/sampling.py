@@ -5,10 +5,11 @@
 Both draw from the same weights in the same process. The plain way is timed on some places, spread over the image, and
 multiplied (`extrapolated`): a pass costs the same wherever the value lies. `ratio` is its time over that of the caches.
 Cases: 28x28 grey and 32x32 in colour in batches of 64, with as many blocks or layers as published; of a PixelCNN other
-sides too, which show the growth: the plain way's with the square of the pixels, the caches' with the pixels. Times are
-CPU seconds of the process on a CPU, else by the clock, the best of --repeats for the caches. Weights are not trained:
-no cost depends on them. Each case is kept in benchmarks/results/sampling.json when it is done, in the place of an
-earlier one, those of a quick run, of small images, in build/.
+sides too, which show the growth: the plain way's with the square of the pixels, the caches' with the pixels. On a GPU
+batches are larger, and `memory_gib` is the most that was taken. Times are CPU seconds of the process on a CPU, else by
+the clock, the best of --repeats for the caches. Weights are not trained: no cost depends on them. Each case is kept in
+benchmarks/results/sampling.json when it is done, in the place of an earlier one of the same device, those of a quick
+run, of small images, in build/.
 """
 
 from __future__ import annotations
@@ -69,6 +70,19 @@ QUICK = [
     Case("row_lstm", (1, 8, 8), 17, 16, 7),
     Case("diagonal_bilstm", (1, 8, 8), 17, 16, 7),
 ]
+ON_GPU = [  # where one image costs about as much time as thousands
+    Case("pixelcnn", (1, 28, 28), 256, 64, 15),
+    Case("pixelcnn", (1, 28, 28), 256, 1024, 15),
+    Case("pixelcnn", (1, 28, 28), 256, 8192, 15),
+    Case("pixelcnn", (3, 32, 32), 256, 64, 15),
+    Case("pixelcnn", (3, 32, 32), 256, 4096, 15),
+    Case("gated_pixelcnn", (1, 28, 28), 256, 1024, 15),
+    Case("gated_pixelcnn", (3, 32, 32), 256, 4096, 15),
+    Case("row_lstm", (1, 28, 28), 256, 1024, 7),
+    Case("row_lstm", (3, 32, 32), 256, 1024, 12),
+    Case("diagonal_bilstm", (1, 28, 28), 256, 1024, 7),
+    Case("diagonal_bilstm", (3, 32, 32), 256, 1024, 12),
+]
 KINDS = sorted({case.kind for case in CASES})
 
 
@@ -89,6 +103,8 @@ def seconds_of(device: torch.device) -> float:
 
 @torch.no_grad()
 def measured(case: Case, device: torch.device, repeats: int) -> dict[str, Any]:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     model: Any = built(case, device)
     labels = torch.arange(case.rows, device=device) % 10
     drawn = []
@@ -118,6 +134,7 @@ def measured(case: Case, device: torch.device, repeats: int) -> dict[str, Any]:
         "extrapolated": f"the plain way was timed at {PLACES} of {channels * height * width:,} values",
         "images_per_second": round(case.rows / cached, 3),
         "plain_images_per_second": round(case.rows / passes, 5),
+        **({"memory_gib": round(torch.cuda.max_memory_allocated(device) / 2**30, 2)} if device.type == "cuda" else {}),
         "ratio": round(passes / cached, 1),
     }
 
@@ -137,12 +154,12 @@ def main() -> int:
     path = (UNFINISHED if args.quick else RESULTS) / "sampling.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     earlier = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = {row["case"]: row for row in earlier}
-    cases = [case for case in (QUICK if args.quick else CASES) if case.kind in args.kinds]
-    for case in cases:
+    rows = {(row["case"], row["device"]): row for row in earlier}
+    cases = QUICK if args.quick else ON_GPU if device.type == "cuda" else CASES
+    for case in (case for case in cases if case.kind in args.kinds):
         row = {**measured(case, device, args.repeats), "device": device_title(device), "threads": args.threads}
         print(row, file=sys.stderr)
-        rows[case.title] = row
+        rows[row["case"], row["device"]] = row
         document = {"machine": machine(), "versions": versions(), "rows": list(rows.values())}
         write_atomically(path, json.dumps(document, indent=1) + "\n")
     print(path.read_text() if not args.json else json.dumps(json.loads(path.read_text())))

@@ -56,7 +56,8 @@ PLOT_TEXT = "![Lift of the best model beside the best without one, by rows in a 
 EVERY = """\
 ## Every model
 
-The same for each model that was tried, its arm chosen on validation rows.
+The same for each model that was tried, its arm chosen on validation rows. Models with less than half the seeds of the
+most measured one take no part in the choice above.
 """
 
 
@@ -70,12 +71,19 @@ def page(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
 
 
 def chosen(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of each case the model whose best arm scores most on validation rows, in the order of the data sets."""
+    """Of each case the model whose best arm scores most on validation rows, in the order of the data sets.
+
+    Models take part that have half as many seeds as another or more: means over fewer vary too much to be the best.
+    """
     by_case: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["seeds"] > 1:
             by_case.setdefault(row["data"], []).append(row)
-    best = [max(own, key=lambda row: row["arms"][row["with"]]["validation"]["mean"]) for own in by_case.values()]
+    best = []
+    for own in by_case.values():
+        most = max(row["seeds"] for row in own)
+        enough = [row for row in own if 2 * row["seeds"] >= most]
+        best.append(max(enough, key=lambda row: row["arms"][row["with"]]["validation"]["mean"]))
     return sorted(best, key=lambda row: place(row["data"]))
 
 

@@ -292,15 +292,15 @@ def test_drawing_is_measured_anew_of_the_kinds_that_are_asked_for_alone(
 ) -> None:
     import sampling
 
-    tiny = [sampling.Case(kind, (1, 2, 2), 3, 1) for kind in ("pixelcnn", "gated_pixelcnn")]
+    tiny = [sampling.Case(kind, (1, 2, 2), 3, 1, 2) for kind in ("pixelcnn", "gated_pixelcnn")]
     monkeypatch.setattr(sampling, "CASES", tiny)
     monkeypatch.setattr(sampling, "RESULTS", tmp_path)
     written = tmp_path / "sampling.json"
-    written.write_text(json.dumps({"rows": [{"case": tiny[0].title, "ratio": -1}, {"case": "no case any more"}]}))
+    kept = [{"case": case.title, "device": device, "ratio": -1} for case in tiny for device in ("cpu", "a GPU")]
+    written.write_text(json.dumps({"rows": kept}))
     monkeypatch.setattr(sys, "argv", ["sampling.py", "--json", "--kinds", "gated_pixelcnn", "--repeats", "1"])
     assert sampling.main() == 0
     rows = json.loads(written.read_text())["rows"]
     assert json.loads(capsys.readouterr().out)["rows"] == rows
-    assert [row["case"] for row in rows] == [case.title for case in tiny]
-    assert rows[0]["ratio"] == -1
-    assert rows[1]["ratio"] > 0
+    assert [(row["case"], row["device"]) for row in rows] == [(row["case"], row["device"]) for row in kept]
+    assert [row["ratio"] > 0 for row in rows] == [False, False, True, False]

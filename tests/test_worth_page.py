@@ -64,6 +64,12 @@ def test_model_and_arms_are_chosen_on_validation_rows_and_the_lift_is_of_test_ro
     assert table.count("helps") == 1
 
 
+def test_a_model_of_few_seeds_is_not_the_best(rows: list[Any]) -> None:
+    few = {**rows[0], "kind": "lucky", "seeds": 2}
+    assert worth_page.chosen([few, {**rows[1], "seeds": 4}])[0]["kind"] == "lucky"
+    assert worth_page.chosen([few, {**rows[1], "seeds": 5}])[0]["kind"] == "gan"
+
+
 def test_p_values_are_adjusted_for_all_rows_and_equal_differences_are_no_error(
     rows: list[Any], cells: list[Any]
 ) -> None:
