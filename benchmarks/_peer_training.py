@@ -155,6 +155,46 @@ def pythae_vae_gan_model(case: Case) -> Any:
     return VAEGAN(config, Encoder(), Decoder(), Discriminator())
 
 
+def pythae_pixelcnn(request: Request, case: Case, window: Window) -> None:
+    """pythae's PixelCNN with our net in the place of its own, trained by its BaseTrainer.
+
+    It reads and predicts bytes; the label is the one class that there is.
+    """
+    from pythae.data.datasets import BaseDataset
+    from pythae.models.normalizing_flows import PixelCNN, PixelCNNConfig
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            built: Any = build(case)
+            self.net = built.net
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.net(x / 127.5 - 1, x.new_zeros(len(x), dtype=torch.long))
+            return logits.transpose(1, 2)
+
+    data = torch.from_numpy(np.load(Path(request.data) / LEVELS)).float().reshape(-1, *case.shape)
+    model = PixelCNN(PixelCNNConfig(input_dim=case.shape, n_embeddings=case.levels))
+    model.net = Net()
+    optimiser = case.model.optimiser  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory(prefix="pythae-") as folder:
+        config = BaseTrainerConfig(
+            output_dir=folder,
+            per_device_train_batch_size=request.batch_size,
+            learning_rate=optimiser.learning_rate,
+            optimizer_cls="AdamW",
+            optimizer_params={"betas": optimiser.betas, "weight_decay": 0.0},
+            no_cuda=request.device == "cpu",
+        )
+        rows = BaseDataset(data, torch.ones(len(data)))
+        trainer = BaseTrainer(model, rows, None, config, [pythae_callback(request.steps, window)])
+        try:
+            trainer.train()
+        except StopError:
+            return
+
+
 def pythae_callback(steps: int, window: Window) -> Any:
     """What notes each step of pythae's trainer, and raises :class:`StopError` after the last one."""
     from pythae.trainers.training_callbacks import TrainingCallback
@@ -209,6 +249,7 @@ def torchcfm(request: Request, case: Case, window: Window) -> None:
 TRAININGS = {
     ("pythae", "vae"): pythae,
     ("pythae", "vae_gan"): pythae_vae_gan,
+    ("pythae", "pixelcnn"): pythae_pixelcnn,
     ("torchcfm", "flow_matching"): torchcfm,
 }
 

@@ -18,6 +18,7 @@ from models._contract import GenerativeModel, ModelConfig, OptimiserConfig, Span
 from models.alpha_gan import AlphaGanConfig
 from models.flow_matching import FlowMatchingConfig
 from models.gan import GanConfig
+from models.pixelcnn import PixelCnnConfig
 from models.vae import VaeConfig
 from models.vae_gan import VaeGanConfig
 
@@ -108,6 +109,16 @@ CASES = {
         "which pythae has not; it draws once for all three nets, its critic learns from rows of the prior and not from "
         "reconstructions, and a net that is ahead takes no step; ours draws anew for each net and takes every step",
         (2, 1),
+    ),
+    "pixelcnn pythae": Case(
+        PixelCnnConfig(depth=7, dropout=0.0),
+        (1, 28, 28),
+        256,
+        1,
+        "pythae",
+        32,
+        "the net of our pixelcnn, of 7 blocks, in both, without labels; pythae's own knows no colours and normalises "
+        "over the batch; ours with gradient clipping, averaged weights and a journal besides",
     ),
     **{kind: Case(model, (1, 28, 28), 256, 10, "a plain loop", 64, PLAIN) for kind, model in ADVERSARIAL.items()},
 }
