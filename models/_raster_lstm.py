@@ -18,7 +18,7 @@ from models._grey_levels import GreyGrid
 from models._masked import MaskedLinear, order_mask, spread_orders
 from models._nets import LabelEmbedding
 from models._raster_layers import Applied, Cached, RasterConv, Whole, features_of
-from models._raster_model import RasterNet, refuse_large_net
+from models._raster_model import RasterNet, refuse_few_features, refuse_large_net
 
 GATES = 4  # output, forget and input gate, and what may be written
 
@@ -149,8 +149,7 @@ class LstmNet(RasterNet):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Logits ``(B, C, levels, H, W)`` for rows ``(B, C, H, W)`` and labels ``(B,)``."""
         applied = Whole(self.label(y))
-        where = self.where.to(x.dtype).expand(len(x), -1, -1, -1)
-        inputs = functional.pad(torch.cat([x, where], dim=1), (0, self.margin))
+        inputs = functional.pad(self.inputs(x), (0, self.margin))
         out = self.after(applied(self.first, inputs), applied)[..., : self.grid.width]
         return out.reshape(len(x), self.grid.channels, self.grid.levels, self.grid.height, self.grid.width)
 
@@ -191,8 +190,7 @@ class LstmPlaces:
         self.memory.begin_row(row)
         self.convs.begin_row()
         self.inputs.row.zero_()
-        where = self.net.where.index_select(1, row.reshape(1))[:, 0].T
-        self.inputs.row[:, reach : reach + grid.width, grid.channels :] = where
+        self.inputs.row[:, reach : reach + grid.width, grid.channels :] = self.net.where_in_row(row)
 
     def logits(self, column: int, channel: int) -> Tensor:
         """The logits ``(B, levels)`` of the next value."""
@@ -234,8 +232,7 @@ def refuse_large_lstm(grid: GreyGrid, sizes: LstmSizes, layer: int) -> None:
     Raises:
         ValueError: it has none, or they do not.
     """
-    if min(sizes.width, sizes.head) < grid.channels:
-        raise ValueError(f"each of {grid.channels} channels needs a feature; raise width and head_width")
+    refuse_few_features(grid.channels, sizes.width, sizes.head)
     wide = 2 * sizes.width
     first = (grid.channels + 3) * wide * sizes.first_kernel**2
     up = wide * sizes.width * (2 if sizes.skip else 1)

@@ -19,7 +19,7 @@ from models._contract import Batch, GenerativeModel, Objective, OptimiserConfig,
 from models._grey_levels import GreyGrid, uniform_noise
 from models._raster import Places, draw_in_raster_order, places_known
 
-VALUES_AT_ONCE = 2**25  # logits that are in memory at a time when a likelihood is computed
+VALUES_AT_ONCE = 2**25  # logits, or features of a layer, that are in memory at a time when a likelihood is computed
 MOST_WEIGHTS = 200_000_000  # of all kernels, each of which has a mask beside it: 1.6 GB
 ORDER = "row by row from the top, within a row from left to right, within a place channel by channel"
 
@@ -41,6 +41,14 @@ class RasterNet(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Logits ``(B, C, levels, H, W)`` for rows ``(B, C, H, W)`` in [-1, 1] and labels ``(B,)``."""
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Rows ``(B, C, H, W)`` with the planes beside them, ``(B, C + 3, H, W)``."""
+        return torch.cat([x, self.where.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
+
+    def where_in_row(self, row: Tensor) -> Tensor:
+        """The planes in the row of the grid whose number is the integer ``row`` ``()``, ``(W, 3)``."""
+        return self.where.index_select(1, row.reshape(1))[:, 0].T
 
     @abstractmethod
     def places(self, y: Tensor) -> Places:
@@ -83,7 +91,9 @@ class RasterModel(GenerativeModel):
         Raises:
             ValueError: a value lies between two levels.
         """
-        at_once = max(1, VALUES_AT_ONCE // (self.spec.size * self.grid.levels))
+        widest = max(max(weights.shape[:2]) for weights in self.net.parameters() if weights.dim() > 1)
+        of_a_place = max(self.grid.channels * self.grid.levels, widest)
+        at_once = max(1, VALUES_AT_ONCE // (self.grid.height * self.grid.width * of_a_place))
         parts = zip(torch.split(batch.x, at_once), torch.split(batch.y, at_once), strict=True)
         return torch.cat([self.net.log_likelihood(x, y) for x, y in parts])
 
@@ -122,6 +132,16 @@ def where_in(grid: GreyGrid) -> Tensor:
     down, across = (torch.linspace(-1, 1, side) for side in (grid.height, grid.width))
     shape = (grid.height, grid.width)
     return torch.stack([torch.ones(shape), down[:, None].expand(shape), across.expand(shape)])
+
+
+def refuse_few_features(channels: int, *features: int) -> None:
+    """Nothing, if layers of so many features each have one for every channel.
+
+    Raises:
+        ValueError: one has not.
+    """
+    if min(features) < channels:
+        raise ValueError(f"each of {channels} channels needs a feature; raise width and head_width")
 
 
 def refuse_large_net(weights: int) -> None:

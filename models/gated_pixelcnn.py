@@ -26,7 +26,7 @@ from models._level_heads import LevelHead, Softmax
 from models._logistic_mixture import LogisticMixture
 from models._masked import spread_orders
 from models._nets import LabelEmbedding, first_weights
-from models._raster_model import ORDER, OddKernel, RasterModel, RasterNet, refuse_large_net
+from models._raster_model import ORDER, OddKernel, RasterModel, RasterNet, refuse_few_features, refuse_large_net
 from models._searched import Range, Searched
 from models._settings import Embedding
 
@@ -75,7 +75,7 @@ class GatedNet(RasterNet):
     def outputs(self, x: Tensor, y: Tensor) -> Tensor:
         """What the head reads of every place, ``(B, outputs, H, W)``."""
         applied = Whole(self.label(y), self.grid.height, self.grid.width)
-        inputs = torch.cat([x, self.where.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
+        inputs = self.inputs(x)
         self.hear_above(inputs, applied)
         return self.hear_beside(applied.beside(self.first_beside, inputs), applied)
 
@@ -127,8 +127,7 @@ class CachedPlaces:
         done = self.inputs.row[:, self.inputs.reach :].transpose(1, 2)[:, :, None]  # (B, inputs, 1, W)
         self.net.hear_above(done, self.applied)
         self.inputs.row.zero_()
-        where = self.net.where.index_select(1, row.reshape(1))[:, 0].T
-        self.inputs.row[:, self.inputs.reach :, self.net.grid.channels :] = where
+        self.inputs.row[:, self.inputs.reach :, self.net.grid.channels :] = self.net.where_in_row(row)
 
     def logits(self, column: int, channel: int) -> Tensor:
         """The logits ``(B, levels)`` of the next value."""
@@ -230,8 +229,7 @@ class GatedPixelCnnConfig(ModelConfig):
                 has fewer features than there are channels; the net is too large.
         """
         grid = grey_grid(spec, self.kind)
-        if min(self.width, self.head_width) < self.level_head(grid).groups:
-            raise ValueError(f"each of {grid.channels} channels needs a feature; raise width and head_width")
+        refuse_few_features(self.level_head(grid).groups, self.width, self.head_width)
         refuse_large_net(self._kernel_weights(grid))
         with first_weights(generator):
             net = GatedNet(grid, self, spec.num_classes)

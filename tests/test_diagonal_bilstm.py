@@ -157,6 +157,11 @@ def test_a_mirrored_image_has_mirrored_states_if_the_passes_change_sides() -> No
     assert not torch.allclose(found.flip(4), layer.passes(x, condition))
 
 
+def test_one_column_lies_behind_the_image_and_none_as_published() -> None:
+    assert build((1, 5, 6)).net.margin == 1
+    assert build((1, 5, 6), paper_exact=True).net.margin == 0
+
+
 def test_cells_stay_in_32_bits_where_the_rest_is_computed_in_16() -> None:
     layer, (x, condition) = layer_of(3, 4).float(), features(3, 4)
     with torch.autocast("cpu", torch.bfloat16):

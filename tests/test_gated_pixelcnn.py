@@ -32,6 +32,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models._contract import Batch, CompletesRows, KnowsLikelihood, Span, TensorSpec
+from models._gated_layers import gated
 from models._gated_steps import GatedBlock
 from models._grey_levels import uniform_noise
 from models._raster_model import RasterModel
@@ -128,6 +129,20 @@ def test_sides_that_no_scale_divides_are_heard_and_drawn_like_others(sides: tupl
     noise = uniform_noise(model.grid, 2, generator(5), model.net.where)
     found = levels_drawn(model, model.sample(labels, generator(5)))
     assert torch.equal(found, drawn_by_whole_passes(model, labels, noise))
+
+
+def test_a_gated_layer_is_the_tanh_of_a_half_times_the_logistic_function_of_the_other() -> None:
+    x = torch.randn(2, 6, 3, 4, generator=generator())
+    f, g = x[:, :3], x[:, 3:]
+    torch.testing.assert_close(gated(x), torch.tanh(f) / (1 + torch.exp(-g)))
+
+
+def test_dropout_is_of_training_alone() -> None:
+    model = build((1, 5, 6), 5, dropout=0.5)
+    batch = some_rows(model.spec, torch.tensor([0, 1]))
+    assert not torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
+    model.eval()
+    assert torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
 
 
 # Likelihood

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from _raster_proofs import levels_spec
@@ -11,6 +13,13 @@ from models.pixelcnn import PixelCnnConfig
 
 GRID = GreyGrid(1, 2, 2, 4)
 LOGITS = torch.tensor([[-torch.inf, 1.0, 2.0, 0.5]]).clamp(min=-1e4)
+
+
+def test_a_likelihood_of_16_bits_is_summed_in_32() -> None:
+    grid = GreyGrid(1, 28, 28, 2)
+    logits, index = torch.zeros(1, 1, 2, 28, 28, dtype=torch.bfloat16), torch.zeros(1, 1, 28, 28, dtype=torch.int64)
+    found = grid.log_likelihood(logits, index)
+    torch.testing.assert_close(found, torch.tensor([-784 * math.log(2)]))
 
 
 def test_a_level_of_no_probability_is_not_drawn_at_the_end_of_the_quantiles() -> None:

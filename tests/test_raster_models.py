@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from models._contract import Batch, ModelConfig, Span, TensorSpec
 from models._grey_levels import uniform_noise
-from models._raster_model import ORDER, RasterModel
+from models._raster_model import ORDER, RasterModel, where_in
 
 SHAPES = {"grey": ((1, 5, 6), 5), "colour": ((3, 3, 4), 4)}
 SMALL: dict[str, Any] = {"width": 6, "head_width": 7, "first_kernel": 5, "depth": 2, "embedding": 4}
@@ -117,6 +117,37 @@ def test_a_row_that_is_captured_draws_the_rows_below(name: str, colours: str) ->
 
 
 @every_model
+def test_a_completed_row_is_drawn_at_its_temperature(name: str) -> None:
+    model, labels = stirred(build(name, *SHAPES["grey"]), by=STIRRED), torch.tensor([0, 1, 2])
+    x = some_rows(model.spec, labels, seed=3).x
+    mask = (torch.arange(30) < 9).reshape(5, 6)
+    noise = uniform_noise(model.grid, 3, generator(5), model.net.where)
+    usual, cold = (drawn_by_whole_passes(model, labels, noise, heat, model.grid.index(x), 9) for heat in (1.0, 0.05))
+    assert torch.equal(model.grid.index(model.complete(x, mask, labels, generator(5), 0.05)), cold)
+    assert not torch.equal(usual, cold)
+
+
+def test_the_planes_beside_the_values_are_one_the_row_and_the_column() -> None:
+    ones, row, column = where_in(build("pixelcnn", (1, 3, 5), 3).grid)
+    assert torch.equal(ones, torch.ones(3, 5))
+    assert torch.equal(row, torch.tensor([-1.0, 0.0, 1.0])[:, None].expand(3, 5))
+    assert torch.equal(column, torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).expand(3, 5))
+
+
+@every_model
+def test_a_likelihood_of_many_rows_is_computed_in_parts_that_fit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = stirred(build(name, *SHAPES["grey"]))
+    batch = some_rows(model.spec, torch.arange(5) % 3)
+    batch, sizes = Batch(batch.x.double(), batch.y), []
+    whole, of_net = model.log_likelihood(batch), model.net.log_likelihood
+    monkeypatch.setattr(model.net, "log_likelihood", lambda x, y: sizes.append(len(x)) or of_net(x, y))
+    widest = max(max(weights.shape[:2]) for weights in model.parameters() if weights.dim() > 1)
+    monkeypatch.setattr("models._raster_model.VALUES_AT_ONCE", 2 * 30 * max(widest, 5))
+    torch.testing.assert_close(model.log_likelihood(batch), whole)
+    assert sizes == [2, 2, 1]
+
+
+@every_model
 @pytest.mark.parametrize("known", [0, 1, 9, 12])
 @pytest.mark.parametrize("colours", SHAPES)
 def test_a_completed_row_keeps_what_is_known_and_is_drawn_as_by_whole_passes(
@@ -169,6 +200,18 @@ def test_the_weights_of_a_net_are_counted_without_memory_for_them(name: str) -> 
 def test_rows_that_it_cannot_learn_are_refused_before_training(name: str, spec: TensorSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         config_of(name).build(spec, generator())
+
+
+KERNELS = (".conv.weight", ".linear.weight", ".above", ".beside")
+
+
+@every_model
+def test_the_weights_that_are_counted_are_those_of_the_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    for module in ("models.pixelcnn", "models._raster_lstm"):
+        monkeypatch.setattr(f"{module}.refuse_large_net", counted.append)
+    model = build(name, (3, 4, 5), 6)
+    assert counted == [sum(w.numel() for key, w in model.named_parameters() if key.endswith(KERNELS))]
 
 
 @every_model

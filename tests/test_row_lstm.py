@@ -119,8 +119,12 @@ def test_cells_stay_in_32_bits_where_the_rest_is_computed_in_16() -> None:
     x, condition = torch.randn(2, 6, 3, 4, generator=generator()), torch.randn(2, 4, generator=generator())
     with torch.autocast("cpu", torch.bfloat16):
         found = layer(x, condition)
+        rows = x.permute(2, 3, 0, 1)
+        z = windows(rows, layer.reach, 0) @ layer.gates.weight + layer.base(condition)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, layer(x, condition), atol=0.1, rtol=0)
+    swept = layer._swept(z.float(), *layer.start(condition)).permute(2, 3, 0, 1)
+    torch.testing.assert_close(found, swept, atol=1e-6, rtol=0)
 
 
 def test_the_class_moves_the_row_above_the_first_in_every_layer() -> None:
