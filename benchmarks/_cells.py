@@ -64,8 +64,13 @@ class Cells:
         self._keep([cell])
 
     def take(self, path: Path) -> None:
-        """Keep the cells of another file of the same benchmark, in the place of those that are here."""
-        self._keep(json.loads(path.read_text())["cells"])
+        """Keep the cells of another file of the same benchmark, in the place of those that are here.
+
+        ``measured_on`` in each says on what, since that may have been another machine.
+        """
+        other = json.loads(path.read_text())
+        where = {"machine": other["machine"], "versions": other["versions"]}
+        self._keep({"measured_on": where, **cell} for cell in other["cells"])
 
     def document(self, absent: Iterable[Cell] = ()) -> dict[str, Any]:
         """What the benchmark prints, with rows for data that are ``absent``."""

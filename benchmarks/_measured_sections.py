@@ -38,6 +38,11 @@ Bits per dimension of {test} held-out digits (8x8, 17 levels) after training on 
 whose own class makes them likeliest; mean over the seeds with its standard error. A model of each pixel by itself,
 given the class, has 2.22. The defaults were chosen on the split of seed 0. `benchmarks/digits_likelihood.py` measures.
 """
+KNOWN = """
+What ln p(x|y) of a `{scorer}` says of {draws} sets of each fault of digits, and of rows that other models drew, beside
+the gates that are on by default; `benchmarks/likelihood_gate.py` measures. Odd rows are less or more likely than is
+usual, recognised ones are likeliest as what they are labelled. Refused by the check `likelihood` alone: {alone}.
+"""
 DRAWING = """
 Drawing value by value by caches of what the layers have heard, beside a pass over the whole image for every value with
 the same weights, which was timed at a few values and multiplied; `benchmarks/sampling.py` measures, on a CPU with one
@@ -152,6 +157,25 @@ def exact(digits: Iterable[Mapping[str, Any]], drawing: Iterable[Mapping[str, An
     )
 
 
+def known(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table of what an exact likelihood finds beside the gates; nothing where nothing was measured."""
+    there = [row for row in rows if "absent" not in row]
+    if not there:
+        return ""
+    lines = [
+        [
+            row["case"],
+            f"{row['refused_by_gates']} of {row['draws']}" + (f": {', '.join(row['gates'])}" if row["gates"] else ""),
+            f"{row['refused_by_likelihood']} of {row['draws']}",
+            *(" ".join(f"{share:.2f}" for share in row[name]) for name in ("odd", "recognised")),
+        ]
+        for row in there
+    ]
+    alone = ", ".join(row["case"] for row in there if row["likelihood_alone"]) or "none"
+    said = KNOWN.format(scorer=there[0]["scorer"], draws=max(row["draws"] for row in there), alone=alone)
+    return said + "\n" + table(["rows", "refused by gates", "by likelihood", "odd", "recognised"], lines)
+
+
 def photos(document: Mapping[str, Any]) -> str:
     """A table of what models make of colour photos; nothing where nothing was measured."""
     rows = document["rows"]
@@ -184,8 +208,11 @@ def _ended(row: Mapping[str, Any]) -> str:
     return f"ended early: Fréchet {last['frechet']:.2f} after {last['minutes']:.1f} min, of fewer rows"
 
 
-def variants(document: Mapping[str, Any]) -> str:
-    """A table of the variants of adversarial training, and why some stopped; nothing where nothing was measured."""
+def variants(document: Mapping[str, Any], names: Iterable[str] = ()) -> str:
+    """A table of the variants of adversarial training, and why some stopped; nothing where nothing was measured.
+
+    ``names`` are those of all variants, of which some may not have been measured.
+    """
     there = [row for row in document["rows"] if "absent" not in row]
     if not there:
         return ""
@@ -198,13 +225,15 @@ def variants(document: Mapping[str, Any]) -> str:
         values = [decimals(row[name]["mean"], row[name]["se"], digits) for name, digits in figures.items()]
         lines.append([title, f"`{settings}`", *values, f"{row['steps']['mean']:,.0f}{' †' * bool(row['stopped'])}"])
     headings = ["variant", "settings", "Fréchet", "coverage", "density", "label agreement", "accuracy", "steps"]
+    where = there[0].get("measured_on", document)
+    lacking = [name for name in names if name not in {row["case"] for row in document["rows"]}]
     said = VARIANTS.format(
         rows=there[0]["training_rows"],
         minutes=there[0]["minutes"],
         seeds=plural(min(row["seeds"] for row in there)),
-        cpu=document["machine"]["cpu"],
-        torch=document["versions"]["torch"],
-        note=document.get("note", ""),
+        cpu=where["machine"]["cpu"],
+        torch=where["versions"]["torch"],
+        note=f"Not measured: {'; '.join(lacking)}." if lacking else "",
     )
     stopped = [f"- {row['case']}: {why}\n" for row in there for why in row["stopped"]]
     stopped += [f"- {row['case']}: {row['absent']}\n" for row in document["rows"] if row not in there]

@@ -207,6 +207,7 @@ def summarised(cells: list[Cell]) -> Cell:
     one, done = cells[0], [cell for cell in cells if "absent" not in cell]
     row: Cell = {"case": one["variant"], "data": FASHION, "kind": one["kind"], "settings": one["settings"]}
     row |= {"minutes": one["minutes"], "seeds": len(done)}
+    row |= {"measured_on": one["measured_on"]} if "measured_on" in one else {}
     if not done:
         return {**row, "absent": one["absent"], "ratio": None}
     for name in FIGURES:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from _markdown import decimals, plural, rounded, table
-from _measured_sections import bounds, exact, photos, scarce_classes, variants
+from _measured_sections import bounds, exact, known, photos, scarce_classes, variants
+from adversarial_variants import VARIANTS
 
 from augment.config import MODELS
 from augment.operators import OPERATORS
@@ -37,6 +38,7 @@ BENCHMARKS = (
     "scarce_images",
     "likelihood",
     "digits_likelihood",
+    "likelihood_gate",
     "sampling",
     "colour_photos",
     "adversarial_variants",
@@ -108,8 +110,9 @@ def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -
         READING.format(score=SCORE if "classifier_score" in shown_figures(families["rows"]) else ""),
         scarce_classes(measured["scarce_images"]["rows"]),
         bounds(measured["likelihood"]["rows"]),
-        variants(measured["adversarial_variants"]),
+        variants(measured["adversarial_variants"], VARIANTS),
         exact(measured["digits_likelihood"]["rows"], measured["sampling"]["rows"]),
+        known(measured["likelihood_gate"]["rows"]),
         photos(measured["colour_photos"]),
         *(section(kind, config, pictures) for kind, config in MODELS.items()),
     ]

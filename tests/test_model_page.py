@@ -21,7 +21,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts that import each other by t
 import _cells  # noqa: E402
 import families  # noqa: E402
 import model_page  # noqa: E402
-from _measured_sections import bounds, exact, scarce_classes  # noqa: E402
+from _measured_sections import bounds, exact, known, scarce_classes  # noqa: E402
 from _picture_grid import write_picture_grid  # noqa: E402
 
 FIGURE = {"mean": 0.7321, "se": 0.0123, "floor": 0.9, "floor_se": None}
@@ -131,6 +131,17 @@ def test_the_page_shows_exact_likelihoods_and_what_drawing_by_them_costs() -> No
     assert "| 28x28, 15 blocks | cpu | 47 | 490x |  |" in text
     assert "of 797 held-out digits (8x8, 17 levels) after training on 1000 others" in text
     assert exact([row], []) == ""
+
+
+def test_the_page_shows_what_a_likelihood_finds_beside_the_gates() -> None:
+    row = {"case": "blur", "scorer": "pixelcnn", "draws": 2, "refused_by_gates": 2, "gates": ["coverage", "joint"]}
+    row |= {"refused_by_likelihood": 1, "likelihood_alone": 0, "odd": [1.0, 0.25], "recognised": [0.5, 0.75]}
+    clean = row | {"case": "clean", "refused_by_gates": 0, "gates": [], "refused_by_likelihood": 1}
+    text = known([row, clean | {"likelihood_alone": 1}, {"absent": "not there"}])
+    assert "| blur | 2 of 2: coverage, joint | 1 of 2 | 1.00 0.25 | 0.50 0.75 |" in text
+    assert "| clean | 0 of 2 | 1 of 2 |" in text
+    assert "by the check `likelihood` alone: clean." in text
+    assert known([]) == ""
 
 
 def test_the_readme_leads_to_the_page() -> None:
