@@ -248,7 +248,8 @@ def ordered(asked: str | int | Sequence[int], count: int) -> tuple[int, ...]:
         numbers = range(count)
         return tuple(reversed(numbers) if asked == "reversed" else numbers)
     if isinstance(asked, int):
-        return tuple(torch.randperm(count, generator=torch.Generator().manual_seed(asked)).tolist())
+        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(asked), device="cpu")
+        return tuple(shuffled.tolist())  # numbers, also where the net itself is built without memory for it
     if sorted(asked) != list(range(count)):
         raise ValueError(
             f"an order names each of the {count} columns of a row once, by the numbers 0 to {count - 1} from left to "
