@@ -14,9 +14,9 @@ from torch import Tensor
 
 from models._contract import Batch, ClassifiesRows, CompletesRows, KnowsLikelihood, Span, TensorSpec
 from models._factors import Bins, at_quantile, factors_of
-from models._made import ClassLayer
+from models._made import ClassLayer, MadeSize
 from models._masked import order_mask
-from models.masked_mlp import MaskedMlp, MaskedMlpConfig
+from models.masked_mlp import MaskedMlp, MaskedMlpConfig, weights_of
 
 # Columns 0 and 1 are numbers, 2 a category, 3 a value of levels, 4 a number, 5 a category.
 MIXED = TensorSpec(
@@ -30,6 +30,7 @@ MIXED = TensorSpec(
     ),
     3,
 )
+NUMBER = TensorSpec((1,), (Span("continuous", 1),), 2)
 TINY = TensorSpec((6,), (Span("categorical", 2), Span("continuous", 1, 3), Span("categorical", 3)), 2)
 ORDERS: dict[str, Any] = {"columns": "columns", "reversed": "reversed", "shuffled": 3, "named": (3, 0, 5, 1, 4, 2)}
 COLUMN_OF_VALUE = [0, 1, 2, 2, 2, 3, 4, 5, 5]
@@ -383,9 +384,13 @@ def test_a_temperature_divides_logits_and_zero_takes_the_likeliest() -> None:
         assert float(within.mean()) == pytest.approx(0.5, abs=0.03)
         assert within.min() >= 0
         assert within.max() <= 1
-    index, place = at_quantile(logits, uniform, 0.0)
+    for none in (0.0, 1e-46, 1e-40, 1e-31):  # 32 bits round the second to 0, and the third has few digits in them
+        index, place = at_quantile(logits, uniform, none)
+        assert (index == 2).all()
+        assert (place == 0.5).all()
+    index, place = at_quantile(logits, uniform, 1e-29)
     assert (index == 2).all()
-    assert (place == 0.5).all()
+    assert torch.isfinite(place).all()
 
 
 # Completion
@@ -421,6 +426,42 @@ def test_a_mask_that_is_not_in_the_order_is_refused_with_the_column() -> None:
             model.complete(x, mask, labels, generator())
     with pytest.raises(ValueError, match="1 rows to complete have a label each, not 2"):
         model.complete(x, torch.ones(9, dtype=torch.bool), torch.tensor([0, 1]), generator())
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "complaint"),
+    [
+        (0, math.nan, "a number that is not finite"),
+        (6, math.inf, "a number that is not finite"),
+        (5, 0.1, "away from the nearest of 5 levels"),
+        (2, 0.5, "a 1 among zeros, and one of 3 values is not"),
+        (7, math.nan, "a 1 among zeros, and one of 2 values is not"),
+    ],
+)
+def test_a_known_value_that_no_column_can_have_is_refused_and_an_unknown_one_is_not(
+    place: int, value: float, complaint: str
+) -> None:
+    model, labels = build(), torch.tensor([0, 1])
+    x = some_rows(MIXED, labels).x
+    x[:, 2:5], x[:, 7:] = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 1.0])
+    every = torch.ones(9, dtype=torch.bool)
+    assert torch.equal(model.complete(x, every, labels, generator()), x)
+    x[1, place] = value
+    with pytest.raises(ValueError, match=complaint):
+        model.complete(x, every, labels, generator())
+    earlier = torch.tensor(COLUMN_OF_VALUE) < COLUMN_OF_VALUE[place]
+    assert torch.isfinite(model.complete(x, earlier, labels, generator())).all()
+
+
+def test_no_rows_are_as_good_as_many() -> None:
+    model, none = build().eval(), torch.zeros(0, dtype=torch.int64)
+    x = torch.zeros(0, 9)
+    assert model.log_likelihood(Batch(x, none)).shape == (0,)
+    assert model.class_logits(x).shape == (0, 3)
+    assert model.sample(none, generator()).shape == (0, 9)
+    assert model.sample_labels_of(x, generator()).shape == (0,)
+    assert model.sample_labels(0, generator()).shape == (0,)
+    assert model.complete(x, torch.ones(9, dtype=torch.bool), none, generator()).shape == (0, 9)
 
 
 # Labels
@@ -489,7 +530,10 @@ def test_it_keeps_the_protocols_of_an_exact_likelihood_of_completion_and_of_clas
         (TensorSpec((2,), (Span("continuous", 2, 5000),), 2), {}, "1,024 levels at most, these have 5,000"),
         (MIXED, {"order": (0, 1, 2)}, "names each of the 6 columns of a row once"),
         (MIXED, {"order": (0, 1, 2, 3, 4, 4)}, "this one is \\[0, 1, 2, 3, 4, 4\\]"),
+        (MIXED, {"order": (0, 1, 2)}, "a number that may be missing counts as two columns"),
+        (NUMBER, {"order": (1,)}, "names the one column of a row by its number 0, .* and this one is \\[1\\]"),
         (TensorSpec((900,), (Span("continuous", 900),), 2), {"units": 100}, "lower units or depth"),
+        (TensorSpec((15_000,), (Span("categorical", 15_000),), 2), {}, "weights of one column, of 200,000,000 at most"),
     ],
 )
 def test_what_it_cannot_learn_is_refused_before_training(
@@ -506,12 +550,36 @@ def test_what_it_cannot_learn_is_refused_before_training(
         ({"bins": 1}, "greater than or equal to 2"),
         ({"order": "random"}, "order"),
         ({"order": -1}, "order"),
+        ({"order": ["price", "age"]}, r"such as \[1, 0\], and this one is \['price', 'age'\]"),
+        ({"order": [1, -1]}, r"this one is \[1, -1\]"),
+        ({"order": [True, False]}, r"this one is \[True, False\]"),
+        ({"order": None}, "this one is None"),
+        ({"bins": 200, "terms": 65}, "less than or equal to 64"),
         ({"dropout": 1.0}, "less than 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         MaskedMlpConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"depth": 0}, {"depth": 3}, {"terms": 0}, {"units": 1, "embedding": 9}, {"bins": 40, "terms": 2}]
+)
+@pytest.mark.parametrize("spec", [MIXED, NUMBER])
+def test_the_weights_are_counted_as_they_are_made(spec: TensorSpec, settings: dict[str, int]) -> None:
+    net = build(spec, **settings).net
+    made = sum(layer.weight.numel() for layer in net.modules() if isinstance(layer, torch.nn.Linear))
+    size = MadeSize(net.units, len(net.blocks), net.label.table.embedding_dim, 0.0)
+    assert weights_of(net.factors, size) == made
+
+
+def test_a_wide_table_whose_net_is_small_enough_is_built() -> None:
+    """Its 1,100 columns have four outputs each, not one for each of 32 bins."""
+    wide = TensorSpec((1100,), (Span("continuous", 1100),), 2)
+    with torch.device("meta"):
+        net = MaskedMlpConfig(units=8).build(wide, generator()).net
+    assert net.direct.weight.shape == (4400, 1100)
 
 
 def test_values_between_levels_are_refused() -> None:
