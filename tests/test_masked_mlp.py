@@ -157,6 +157,46 @@ def test_the_order_is_said_to_those_who_read_what_was_drawn(order: Any, said: st
     assert MaskedMlpConfig(order=order).drawing_order() == said
 
 
+def test_a_number_that_lies_far_out_is_heard_as_one_of_four_deviations_and_drawn_upon_alike() -> None:
+    model, labels = stirred(build()), torch.tensor([0, 1, 2, -1])
+    known = torch.tensor([True] + [False] * 8)
+
+    def drawn_after(first: float) -> Tensor:
+        """The later columns of rows whose first is given."""
+        x = torch.full((4, 9), first, dtype=torch.float64)
+        found = model.complete(x, known, labels, generator(5))
+        with torch.no_grad():
+            torch.testing.assert_close(found, drawn_by_whole_passes(model, labels, 5, 1.0, x, 1), atol=1e-9, rtol=0)
+        return found[:, 1:]
+
+    for side in (-1, 1):
+        assert torch.equal(drawn_after(50.0 * side), drawn_after(4.0 * side))
+        assert not torch.equal(drawn_after(3.9 * side), drawn_after(4.0 * side))
+
+
+def test_dropout_is_before_every_layer_but_the_first_and_of_training_alone() -> None:
+    model, batch = build(depth=2, dropout=0.5, units=50), some_rows(MIXED, torch.arange(6) % 3)
+    silent: list[float] = []
+    for layer in (*model.net.blocks, model.net.last):
+        layer.register_forward_pre_hook(lambda _layer, given: silent.append(float((given[0] == 0).float().mean())))
+    (objective,) = model.train().objectives()
+    first, second = (objective.loss(batch, generator())["loss"] for _ in range(2))
+    assert first != second
+    assert silent == pytest.approx([0.5] * 6, abs=0.1)
+    silent.clear()
+    model.eval()
+    assert torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
+    assert silent == [0.0] * 6
+
+
+def test_at_first_all_outcomes_are_about_as_likely() -> None:
+    net = MaskedMlpConfig().build(MIXED, generator()).net.eval()
+    batch = some_rows(MIXED, torch.arange(30) % 3)
+    for _, logits in net.by_group(net(batch.x, batch.y)):
+        away = (logits.log_softmax(2) + math.log(logits.shape[2])).abs().max()
+        assert 0 < away < 0.5  # nats
+
+
 # Likelihood
 
 
@@ -219,6 +259,13 @@ def test_the_integral_over_the_later_number_leaves_the_density_of_the_earlier(or
     torch.testing.assert_close(torch.tensor(densities).double(), own[:, 0].exp(), atol=0, rtol=1e-3)
 
 
+def test_the_ends_of_the_outermost_bins_are_far_out_and_finite() -> None:
+    values = Bins(8, 0).values(torch.tensor([[0, 0, 7, 7]]), torch.tensor([[0.0, 1e-6, 1 - 1e-6, 1.0]]))[0, :, 0]
+    assert (values.abs() > 4.5).all()
+    assert (values.abs() < 5.5).all()
+    assert values.sign().tolist() == [-1, -1, 1, 1]
+
+
 def test_bins_hold_equal_shares_of_the_normal_and_its_density_within() -> None:
     bins = Bins(8, 0)
     x = torch.randn(20_000, 1, 1, generator=generator(), dtype=torch.float64)
@@ -274,6 +321,13 @@ def test_a_net_in_bfloat16_is_still_asked_for_the_bins_of_the_values_themselves(
         rounded = objective.loss(batch, generator())["loss"]
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded, objective.loss(batch, generator())["loss"], atol=0.01, rtol=0)
+
+
+def test_logits_have_32_bits_at_least() -> None:
+    net = build().net
+    for number, (group, parts) in enumerate(zip(net.factors.groups, net.parts, strict=True)):
+        for given, found in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+            assert net.logits(number, torch.zeros(1, len(group.numbers), parts, dtype=given)).dtype == found
 
 
 def test_a_likelihood_is_the_same_of_many_rows_as_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,6 +445,18 @@ def test_a_temperature_divides_logits_and_zero_takes_the_likeliest() -> None:
     index, place = at_quantile(logits, uniform, 1e-29)
     assert (index == 2).all()
     assert torch.isfinite(place).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_cannot_be_drawn_is_no_value(temperature: float) -> None:
+    model, labels = build().eval(), torch.tensor([0, 1])
+    with torch.no_grad():
+        model.net.first.of_class.weight[:] = math.nan
+    assert model.sample(labels, generator(), temperature).isnan().all()
+    model = build().eval()
+    with torch.no_grad():
+        model.net.last.linear.bias[:1] = math.nan  # of the first term of the first number
+    assert model.sample(labels, generator(), temperature).isnan()[:, 0].all()
 
 
 # Completion
