@@ -27,7 +27,8 @@ def predict(model: ArtifactRef, rows: pa.RecordBatch | pa.Table, store: Store, d
     """What a trained model takes ``rows`` for, which are in the columns and types of the data; no label is read.
 
     Values between those that a column can hold are spread at random, as in training, by a generator that starts anew
-    for every 1,000 rows: the same rows in the same order are answered the same.
+    for every 1,000 rows: the same rows in the same order are answered the same. A missing number is such a draw too, so
+    the probabilities of a row with one are those of the draw, also of a model that knows p(y|x) exactly.
 
     Raises:
         InputError: the model tells no classes apart, a column is missing, or a value is not one of its column.

@@ -30,13 +30,15 @@ from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the faults are those that the tests assert
 
+import _fault_rows
+import _faults
 from _fault_rows import LEVEL, Rows, digits, labels_of, pixels_of, pngs
 from _faults import OF_IMAGES, Case, Court, clean, refusing
 
 from augment.checks._contract import Finding
 from augment.checks.likelihood import Likelihood
 from augment.config import MODELS
-from augment.store import code_version
+from augment.store import code_version, hash_file, hash_json
 from augment.training import model_code
 from models._contract import GenerativeModel, KnowsLikelihood, SamplesPrior
 
@@ -81,6 +83,16 @@ def drawn_by(kind: str, rows: Rows, seed: int, steps: int | None) -> pa.Table:
         x = model.sample(labels, torch.Generator().manual_seed(seed))
     levels = ((x.reshape(-1, *SPEC.shape[1:]) + 1) * 8).round().clamp(0, 16).numpy()
     return pa.table({"image": pngs(levels * LEVEL), "label": pa.array(labels.numpy(), pa.int64())})
+
+
+def rows_code(case: str) -> str:
+    """The version of what draws the rows of a case: of a model, or of the faults.
+
+    It is recorded with a cell, which is not measured anew where it has changed.
+    """
+    if case not in CASES:
+        return model_code(MODELS[case]())
+    return hash_json([hash_file(Path(module.__file__)) for module in (_faults, _fault_rows)])[:16]
 
 
 def measure(case: str, seed: int, scorer: str, steps: int | None) -> Cell:
@@ -157,7 +169,7 @@ def main() -> int:
     for seed in range(1 if args.quick else args.draws):
         for case in cases:
             code = [code_version(*CODE), model_code(MODELS[args.scorer]())]
-            asked = {"case": case, "seed": seed, "scorer": args.scorer, "code": "-".join(code)}
+            asked = {"case": case, "seed": seed, "scorer": args.scorer, "code": "-".join(code), "rows": rows_code(case)}
             cells.fill(asked, partial(measure, case, seed, args.scorer, steps))
     document = cells.document()
     if args.json:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._contract import Span, TensorSpec
+from models._grey_levels import COLDEST
 from models._heads import level_index
 
 LARGEST_PALETTE = 1024  # levels, each of which is an output of every value
@@ -39,8 +40,21 @@ class Outcome(Protocol):
         ...
 
     @property
+    def parts(self) -> int:
+        """Outputs of a net that the logits of a factor are made of."""
+        ...
+
+    @property
     def shapes(self) -> Tensor | None:
         """What logits are sums of, ``(parts, outcomes)``; None: each is one by itself."""
+        ...
+
+    def refuse_impossible(self, values: Tensor) -> None:
+        """Nothing, if a factor can have each of the values ``(B, n, width)``.
+
+        Raises:
+            ValueError: a value is none that it can have.
+        """
         ...
 
     def index(self, values: Tensor) -> Tensor:
@@ -77,6 +91,11 @@ class Bins:
         return 1
 
     @property
+    def parts(self) -> int:
+        """One for each term, or for each bin."""
+        return self.terms or self.outcomes
+
+    @property
     def shapes(self) -> Tensor | None:
         """The polynomials at the bins, orthonormal but for a factor 1/m^2 of the m-th: rough ones are learned late."""
         if self.terms == 0:
@@ -91,6 +110,15 @@ class Bins:
         power = torch.arange(1, self.terms + 1).double()
         scaled: Tensor = torch.stack(found[1:]) * self.outcomes**0.5 / power[:, None] ** 2
         return scaled.float()
+
+    def refuse_impossible(self, values: Tensor) -> None:
+        """Nothing, if all numbers are finite.
+
+        Raises:
+            ValueError: one is not.
+        """
+        if not bool(values.isfinite().all()):
+            raise ValueError("a number that is not finite is in no bin; leave it out, or mend it")
 
     def index(self, values: Tensor) -> Tensor:
         """The bin of each number."""
@@ -120,9 +148,22 @@ class Levels:
         return 1
 
     @property
+    def parts(self) -> int:
+        """One for each level."""
+        return self.outcomes
+
+    @property
     def shapes(self) -> Tensor | None:
         """A level has a logit of its own."""
         return None
+
+    def refuse_impossible(self, values: Tensor) -> None:
+        """Nothing, if each value is a level.
+
+        Raises:
+            ValueError: one lies between two levels, or beyond the outermost.
+        """
+        self.index(values)
 
     def index(self, values: Tensor) -> Tensor:
         """The level of each value.
@@ -160,9 +201,23 @@ class Categories:
         return self.outcomes
 
     @property
+    def parts(self) -> int:
+        """One for each category."""
+        return self.outcomes
+
+    @property
     def shapes(self) -> Tensor | None:
         """A category has a logit of its own."""
         return None
+
+    def refuse_impossible(self, values: Tensor) -> None:
+        """Nothing, if each span is one-hot.
+
+        Raises:
+            ValueError: one is not.
+        """
+        if not torch.equal(values, functional.one_hot(values.argmax(dim=2), self.outcomes).to(values.dtype)):
+            raise ValueError(f"a category is a 1 among zeros, and one of {self.outcomes} values is not")
 
     def index(self, values: Tensor) -> Tensor:
         """The category of each span."""
@@ -248,11 +303,13 @@ def ordered(asked: str | int | Sequence[int], count: int) -> tuple[int, ...]:
         numbers = range(count)
         return tuple(reversed(numbers) if asked == "reversed" else numbers)
     if isinstance(asked, int):
-        return tuple(torch.randperm(count, generator=torch.Generator().manual_seed(asked)).tolist())
+        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(asked), device="cpu")
+        return tuple(shuffled.tolist())  # numbers, also where the net itself is built without memory for it
     if sorted(asked) != list(range(count)):
+        numbered = f"each of the {count} columns of a row once, by the numbers 0 to {count - 1} from left to right"
         raise ValueError(
-            f"an order names each of the {count} columns of a row once, by the numbers 0 to {count - 1} from left to "
-            f"right, and this one is {list(asked)}"
+            f"an order names {numbered if count > 1 else 'the one column of a row by its number 0'}, where a number "
+            f"that may be missing counts as two columns, and this one is {list(asked)}"
         )
     return tuple(asked)
 
@@ -262,7 +319,7 @@ def at_quantile(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Te
 
     ``logits`` are ``(B, n, K)``. At a temperature of 0 these are the likeliest outcome and its middle.
     """
-    if temperature == 0:
+    if temperature < COLDEST:
         return logits.argmax(2), torch.full_like(uniform, 0.5)
     below_most = (logits - logits.amax(2, keepdim=True)) / temperature  # no quotient is too large for its type
     reached = below_most.softmax(2).cumsum(2)

@@ -73,7 +73,7 @@ class Cached:
             cache.put(x)
             cache.out = cache.outputs()  # (B, outputs, 1, W / 2)
         within = self.phase // layer.writes % 2
-        rows = cache.out.reshape(len(x), -1, 2, 2, cache.width)
+        rows = torch.unflatten(cache.out[:, :, 0], 1, (-1, 2, 2))
         fours = rows[:, :, within]  # (B, outputs / 4, 2, W / 2)
         return fours.transpose(2, 3).flatten(2)[:, :, None, : cache.spread_width]
 
@@ -86,7 +86,7 @@ class Cached:
             cache.put(self.column // layer.reads, self.group, x)
             fours.copy_(cache.outputs_at(self.column, self.group))
         down, across = self.phase // layer.writes % 2, self.column // layer.writes % 2
-        return fours.reshape(len(x), -1, 2, 2)[:, :, down, across]
+        return torch.unflatten(fours, 1, (-1, 2, 2))[:, :, down, across]
 
 
 class RowCache:

@@ -12,6 +12,7 @@ from models._heads import level_index
 
 LARGEST_ROW = 64 * 64 * 3  # values, each of which waits for the one before it; a batch of so many takes minutes
 LARGEST_PALETTE = 256  # levels, each of which is an output for every value
+COLDEST = 1e-30  # a lower temperature counts as 0, since 32 bits may hold none and no logits are told apart by it
 OFF_LEVEL = 0.01  # of the distance of two levels: farther from the nearest one no rounding error lies
 
 
@@ -65,7 +66,7 @@ class GreyGrid:
 
         ``logits`` are ``(B, levels)``; a row of them that is not finite has the level -1.
         """
-        if temperature == 0:
+        if temperature < COLDEST:
             index = logits.argmax(1)
         else:
             below_most = (logits - logits.amax(1, keepdim=True)) / temperature  # no quotient is too large for its type

@@ -66,7 +66,7 @@ class LogisticMixture:
     def _by_component(self, outputs: Tensor) -> Tensor:
         """``(B, K, outputs of one, ...)``, in 32 bits at least."""
         exact = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        return exact.reshape(len(exact), self.components, -1, *exact.shape[2:])
+        return torch.unflatten(exact, 1, (self.components, -1))
 
     def _log_mass(self, outputs: Tensor, earlier: Tensor, channel: int, x: Tensor) -> Tensor:
         """ln of the mass that each component gives values ``x`` ``(B, ...)``: ``(B, K, ...)``.

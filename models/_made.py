@@ -56,7 +56,7 @@ class MadeNet(nn.Module):
         rank[list(order)] = torch.arange(factors.count)
         values = rank[list(factors.of_value)]
         hidden = spread_orders(size.units * factors.count, factors.count)
-        self.parts = [_parts(group.outcome.shapes, group.outcome.outcomes) for group in factors.groups]
+        self.parts = [group.outcome.parts for group in factors.groups]
         counted = zip(factors.groups, self.parts, strict=True)
         outputs = torch.cat([rank[group.numbers].repeat_interleave(parts) for group, parts in counted])
         self.units = size.units
@@ -97,7 +97,7 @@ class MadeNet(nn.Module):
         first = 0
         for number, (group, parts) in enumerate(zip(self.factors.groups, self.parts, strict=True)):
             last = first + parts * len(group.numbers)
-            yield number, self.logits(number, raw[:, first:last].reshape(len(raw), -1, parts))
+            yield number, self.logits(number, raw[:, first:last].reshape(len(raw), len(group.numbers), parts))
             first = last
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
@@ -173,10 +173,6 @@ def draw(net: MadeNet, y: Tensor, uniform: Tensor, temperature: float, given: Te
 def as_heard(x: Tensor) -> Tensor:
     """What later factors hear of values: the values, within bounds."""
     return x.clamp(-FARTHEST, FARTHEST)
-
-
-def _parts(shapes: Tensor | None, outcomes: int) -> int:
-    return outcomes if shapes is None else len(shapes)
 
 
 def _outputs_of(net: MadeNet) -> dict[int, tuple[int, slice]]:

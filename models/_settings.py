@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
+
+from models._contract import Form
 
 Width = Annotated[
     int | None,
@@ -39,3 +42,9 @@ Spread = Annotated[
         description="Spread of z in a draw, over its prior's; null: by the form of a row.",
     ),
 ]
+
+
+def usual_spread(usual: Mapping[Form, float]) -> str:
+    """What :data:`Spread` means to a family whose spreads are usually these."""
+    by_form = f"{usual['vector']:g} for a table, {usual['grid']:g} for images"
+    return f"Spread of z in a draw, over its prior's; null: {by_form}."

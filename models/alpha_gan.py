@@ -48,7 +48,7 @@ from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import Penalties
 from models._searched import Range, Searched
-from models._settings import Depth, Embedding, Latent, Resolution, Spread, Width
+from models._settings import Depth, Embedding, Latent, Resolution, Spread, Width, usual_spread
 from models._watching import Watch
 
 # The paper's: with D the probability that a row is real, R = -ln D + ln(1 - D) = -score estimates ln(synthetic / real),
@@ -230,7 +230,7 @@ class AlphaGanConfig(ModelConfig):
     net: NetSetting = "auto"
     augmentation: Augmentation = None
     latent: Latent = 16
-    spread: Spread = None
+    spread: Spread = Field(None, description=usual_spread(USUAL_SPREAD))
     width: Width = None
     critic_width: Width = None
     depth: Depth = 1

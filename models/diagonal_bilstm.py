@@ -68,11 +68,11 @@ class DiagonalStates(nn.Module):
         """The states of both passes at their own places, ``(2, B, units, H, W)``."""
         rows, _, height, width = x.shape
         cells = self.skew(x.permute(2, 3, 0, 1).flatten(0, 1))  # (2, H W, B, inputs)
-        z = torch.bmm(cells.flatten(1, 2), self.weight).reshape(2, height * width, rows, -1)
+        z = torch.unflatten(torch.bmm(cells.flatten(1, 2), self.weight), 1, (height * width, rows))
         z = z + self.base(condition)[:, None]
         with torch.autocast(x.device.type, enabled=False):
             states = self._swept(at_least_single(z), *(at_least_single(part) for part in self.start(condition)))
-        return self.skew.undone(states).reshape(2, height, width, rows, -1).permute(0, 3, 4, 1, 2)
+        return torch.unflatten(self.skew.undone(states), 1, (height, width)).permute(0, 3, 4, 1, 2)
 
     @property
     def weight(self) -> Tensor:
@@ -86,7 +86,7 @@ class DiagonalStates(nn.Module):
     def start(self, condition: Tensor) -> Tensor:
         """The states and the cells outside the image, ``(2, 2, B, units)``: states or cells, and of which pass."""
         parts: Tensor = self.outside(condition)
-        return parts.reshape(len(condition), 2, 2, -1).permute(1, 2, 0, 3)
+        return torch.unflatten(parts, 1, (2, 2, -1)).permute(1, 2, 0, 3)
 
     def _swept(self, z: Tensor, start: Tensor, start_cells: Tensor) -> Tensor:
         """The states ``(2, H W, B, units)``, one diagonal after the other, of what the gates hear of features."""
@@ -140,7 +140,9 @@ class DiagonalMemory:
     def begin_row(self, row: Tensor) -> None:
         """Complete the pass from the right in the row above, and hear the states above in all columns."""
         above = self.row[:, :, 1:, self.inputs :]
-        heard = above.flatten(1, 2).bmm(self.above[:, 0]).reshape(*above.shape[:3], -1) + self.base[:, 0, :, None]
+        heard = (
+            torch.unflatten(above.flatten(1, 2).bmm(self.above[:, 0]), 1, above.shape[1:3]) + self.base[:, 0, :, None]
+        )
         self.from_above = heard.transpose(1, 2).reshape(self.from_above.shape)
         right = self._pass_from_the_right()
         self.read = torch.where(row > 0, right, torch.zeros_like(right))  # above the first row there is no pass
@@ -150,7 +152,7 @@ class DiagonalMemory:
         """The states of the row that is done, ``(layers, B, width, units)``."""
         features = self.row[:, :, :-1, : self.inputs]
         z = features.flatten(1, 2).bmm(self.features_right) + self.right.flatten(1, 2).bmm(self.above[:, 1])
-        z = z.reshape(*features.shape[:3], -1) + self.base[:, 1, :, None]
+        z = torch.unflatten(z, 1, features.shape[1:3]) + self.base[:, 1, :, None]
         h, c = self.start[:, 1], self.start_cells[:, 1]
         states = []
         for of_place in reversed(z.unbind(2)):

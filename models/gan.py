@@ -32,7 +32,7 @@ from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import Penalties
 from models._searched import Range, Searched
 from models._semi_supervised import supervised, undecided
-from models._settings import Depth, Dropout, Embedding, Latent, Resolution, Spread, Width
+from models._settings import Depth, Dropout, Embedding, Latent, Resolution, Spread, Width, usual_spread
 from models._techniques import Techniques
 from models._watching import Watch
 
@@ -206,7 +206,7 @@ class GanConfig(ModelConfig):
     embedding: Embedding = 64
     critic_dropout: Dropout = None
     resolution: Resolution = LARGEST_WORKING_SIDE
-    spread: Spread = None
+    spread: Spread = Field(None, description=usual_spread(USUAL_SPREAD))
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
         description="The step of the generator.",

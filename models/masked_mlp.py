@@ -4,15 +4,18 @@ MADE: Masked Autoencoder for Distribution Estimation, arXiv:1502.03509. The labe
 and ln p(x|y) is the sum over columns of ln p(column|earlier columns, y), each a softmax over bins of the number
 (:mod:`models._factors`), over levels, or over categories. So p(x|y), p(y), p(x) and p(y|x) are all known exactly, and
 drawn from. It knows no order but its own: rows of which later columns alone are known are not completed.
+
+Exactly of the values that the net is given: a number that is missing in a table is encoded as a random draw, with a
+column after it that says so. Whatever is said of such a row depends on that draw, over which nothing is summed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from models._bayes import class_log_joint
@@ -104,14 +107,17 @@ class MaskedMlp(GenerativeModel):
         """Rows ``(B, D)`` with the values of ``x`` where ``known`` ``(D,)`` is true, the others drawn given them.
 
         Raises:
-            ValueError: an unknown column comes before a known one in the order, or is known in part; a known value
-                lies between its levels; there are not as many labels as rows.
+            ValueError: an unknown column comes before a known one in the order, or is known in part; a known number is
+                not finite, a known value lies between its levels, or a known category is not one-hot; there are not as
+                many labels as rows.
         """
         if len(labels) != len(x):
             raise ValueError(f"{len(x)} rows to complete have a label each, not {len(labels)}")
         count = columns_known(known, self.net.factors, self.order)
-        for group in self.net.factors.groups:
-            group.outcome.index(torch.where(known, x, -1.0)[:, group.places])
+        told = set(self.order[:count])
+        for outcome, numbers, places in self.net.factors.groups:
+            if given := [own for number, own in zip(numbers, places, strict=True) if number in told]:
+                outcome.refuse_impossible(x[:, given])
         like = self.net.direct.weight
         shape = (len(labels), self.net.factors.count)
         uniform = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
@@ -120,7 +126,10 @@ class MaskedMlp(GenerativeModel):
 
     @torch.no_grad()
     def class_logits(self, x: Tensor) -> Tensor:
-        """ln p(x, y) in nats of rows ``(B, D)`` and every class, ``(B, num_classes)``; its softmax is p(y|x)."""
+        """ln p(x, y) in nats of rows ``(B, D)`` and every class, ``(B, num_classes)``; its softmax is p(y|x).
+
+        Of a row with a missing number it is that of the draw which stands for the number.
+        """
         return class_log_joint(self, x, self.log_prior())
 
     @torch.no_grad()
@@ -190,7 +199,7 @@ class MaskedMlpConfig(ModelConfig):
     )
     bins: int = Field(32, ge=2, le=1024, description="Bins of a number without levels: equal shares of the normal.")
     terms: int = Field(
-        4, ge=0, le=1023, description="Polynomials that the logits of bins are sums of; 0: a free logit for each bin."
+        4, ge=0, le=64, description="Polynomials that the logits of bins are sums of; 0: a free logit for each bin."
     )
     units: int | None = Field(
         None, ge=1, le=1024, description="Hidden units of a layer for each column; null: 16, fewer of very wide rows."
@@ -202,6 +211,17 @@ class MaskedMlpConfig(ModelConfig):
         OptimiserConfig(learning_rate=2e-3, betas=(0.9, 0.99), weight_decay=1.0),
         description="The step of the one objective.",
     )
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _is_an_order(cls, order: Any) -> Any:
+        listed = isinstance(order, list | tuple) and all(type(number) is int and number >= 0 for number in order)
+        if listed or isinstance(order, str | int):
+            return order
+        raise ValueError(
+            "an order is columns, reversed, a seed, or a list of the numbers of columns from 0, such as [1, 0], and "
+            f"this one is {order}"
+        )
 
     @model_validator(mode="after")
     def _has_bins_for_its_terms(self) -> Self:
@@ -233,18 +253,31 @@ class MaskedMlpConfig(ModelConfig):
         factors = factors_of(spec, self.bins, self.terms)
         order = ordered(self.order, factors.count)
         units = self.units or max(1, min(UNITS, MOST_FEATURES // factors.count))
-        weights = self._weights(factors, units)
-        if weights > MOST_WEIGHTS:
-            raise ValueError(
-                f"these settings make {weights:,} weights of {factors.count:,} columns, of {MOST_WEIGHTS:,} at most; "
-                "lower units or depth, or leave columns out"
-            )
         size = MadeSize(units, self.depth, self.embedding, self.dropout)
+        refuse_large_made(factors, size)
         with first_weights(generator):
             net = MadeNet(factors, order, spec.num_classes, size)
         return MaskedMlp(spec, net, self)
 
-    def _weights(self, factors: Factors, units: int) -> int:
-        features, values = units * factors.count, len(factors.of_value)
-        outputs = sum(len(g.numbers) * g.outcome.outcomes for g in factors.groups)
-        return features * (values + self.depth * features + outputs) + values * outputs
+
+def weights_of(factors: Factors, size: MadeSize) -> int:
+    """How many weights the maps of a net have, those that a mask leaves out among them; biases are not counted."""
+    features, values = size.units * factors.count, len(factors.of_value)
+    outputs = sum(len(group.numbers) * group.outcome.parts for group in factors.groups)
+    heard = values * (features + outputs) + features * (size.depth * features + outputs)
+    return heard + size.embedding * (features * (1 + size.depth) + outputs)
+
+
+def refuse_large_made(factors: Factors, size: MadeSize) -> None:
+    """Nothing, if so many weights fit into memory.
+
+    Raises:
+        ValueError: they do not.
+    """
+    weights = weights_of(factors, size)
+    if weights > MOST_WEIGHTS:
+        columns = f"{factors.count:,} columns" if factors.count > 1 else "one column"
+        raise ValueError(
+            f"these settings make {weights:,} weights of {columns}, of {MOST_WEIGHTS:,} at most; lower units or depth, "
+            "or leave columns out"
+        )

@@ -73,7 +73,7 @@ class RowStates(nn.Module):
     def start(self, condition: Tensor) -> Tensor:
         """The states and the cells of the row above the first, ``(2, B, units)``."""
         parts: Tensor = self.outside(condition)
-        return parts.reshape(len(condition), 2, -1).transpose(0, 1)
+        return torch.unflatten(parts, 1, (2, -1)).transpose(0, 1)
 
     def _swept(self, z: Tensor, start: Tensor, start_cells: Tensor) -> Tensor:
         """The states ``(H, W, B, units)``, one row after the other, of what the gates hear of features."""

@@ -43,7 +43,7 @@ from models._generators import Decoded, NetSetting
 from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._searched import Range, Searched
-from models._settings import Beta, Depth, Embedding, Latent, Resolution, Spread, Width
+from models._settings import Beta, Depth, Embedding, Latent, Resolution, Spread, Width, usual_spread
 from models._watching import Watch
 
 Ruler = Literal["unit", "real"]
@@ -209,7 +209,7 @@ class VaeGanConfig(ModelConfig):
     net: NetSetting = "auto"
     augmentation: Augmentation = None
     latent: Latent = 16
-    spread: Spread = None
+    spread: Spread = Field(None, description=usual_spread(USUAL_SPREAD))
     width: Width = None
     critic_width: Width = None
     depth: Depth = 1

@@ -99,6 +99,15 @@ def check_sums_to_one(model: Any) -> None:
         torch.testing.assert_close(total, torch.ones_like(total), atol=1e-6, rtol=0)
 
 
+def check_takes_no_rows(model: Any) -> None:
+    """No rows have no likelihoods, and none are drawn for no labels."""
+    x, none = torch.zeros(0, *model.spec.shape), torch.zeros(0, dtype=torch.int64)
+    assert model.eval().log_likelihood(Batch(x, none)).shape == (0,)
+    assert model.sample(none, generator()).shape == x.shape
+    known = torch.ones(model.spec.shape[1:], dtype=torch.bool)
+    assert model.complete(x, known, none, generator()).shape == x.shape
+
+
 def drawn_by_whole_passes(
     model: Any, labels: Tensor, noise: Tensor, temperature: float = 1.0, given: Tensor | None = None, known: int = 0
 ) -> Tensor:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from augment.training import build_model
@@ -56,6 +57,18 @@ def test_a_variant_that_drew_nothing_is_absent_with_its_reason() -> None:
     lost = {**cell(0, None), "absent": "the loss became nan."}
     row = variants.summarised([lost])
     assert (row["absent"], row["ratio"]) == ("the loss became nan.", None)
+
+
+def test_an_image_is_halved_to_the_rounded_means_of_two_by_two_pixels() -> None:
+    pixels = np.zeros((2, 28, 28), np.uint8)
+    pixels[0, :2, :2] = [[10, 20], [31, 40]]  # 25.25
+    pixels[0, 2:4, 26:] = [[255, 255], [255, 254]]  # 254.75
+    pixels[1, 26, 1] = 200
+    expected = np.zeros((2, 14, 14), np.uint8)
+    expected[0, 0, 0], expected[0, 1, 13], expected[1, 13, 0] = 25, 255, 50
+    found = variants.halved(pixels)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_shares_of_the_cells_are_numbered_from_zero() -> None:

@@ -237,6 +237,13 @@ def test_both_kinds_of_rows_are_synthetic_to_the_critic_each_for_half(form: str)
     torch.testing.assert_close(model._critic_loss(batch, generator(3))["adversarial"].detach(), expected)
 
 
+def test_the_spread_is_that_of_the_form_unless_it_is_set() -> None:
+    assert {form: _model(form).autoencoder.spread for form in SPECS} == {"vector": 1.0, "grid": 0.55}
+    assert _model("grid", spread=0.3).autoencoder.spread == 0.3
+    text = AlphaGanConfig.model_fields["spread"].description
+    assert text == "Spread of z in a draw, over its prior's; null: 1 for a table, 0.55 for images."
+
+
 @pytest.mark.slow
 @FORMS
 def test_a_reconstruction_is_nearer_to_its_row_than_the_mean_of_its_class(form: str) -> None:

@@ -183,6 +183,13 @@ def test_a_narrower_spread_is_of_the_latents_in_a_draw_and_not_of_training() -> 
     assert torch.equal(*losses)
 
 
+def test_the_spread_is_that_of_the_form_unless_it_is_set() -> None:
+    assert {form: built(form).spread for form in SPECS} == {"vector": 1.0, "grid": 0.8}
+    assert built("grid", spread=0.3).spread == 0.3
+    text = GanConfig.model_fields["spread"].description
+    assert text == "Spread of z in a draw, over its prior's; null: 1 for a table, 0.8 for images."
+
+
 # Conditional batch normalisation
 
 

@@ -22,6 +22,7 @@ from _raster_proofs import (
     check_no_leak,
     check_rows_can_be_played_again,
     check_sums_to_one,
+    check_takes_no_rows,
     drawn_by_whole_passes,
     levels_drawn,
     levels_spec,
@@ -319,6 +320,11 @@ def test_the_weights_that_are_counted_are_those_of_the_kernels(head: str, scales
     model = build((3, 8, 8), 5, head=head, scales=scales)
     kernels = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Conv2d))
     assert GatedPixelCnnConfig(**SMALL, head=head, scales=scales)._kernel_weights(model.grid) == kernels
+
+
+@every_variant
+def test_no_rows_are_as_good_as_many(head: str, scales: int) -> None:
+    check_takes_no_rows(build((3, 3, 4), 4, head=head, scales=scales))
 
 
 def test_values_between_grey_levels_are_refused() -> None:

@@ -27,7 +27,7 @@ def test_a_level_of_no_probability_is_not_drawn_at_the_end_of_the_quantiles() ->
     assert levels.tolist() == [1, 3]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-39, 1e-30, 1e-3])
+@pytest.mark.parametrize("temperature", [0.0, 1e-46, 1e-39, 1e-30, 1e-3])
 def test_near_a_temperature_of_zero_the_likeliest_level_is_drawn(temperature: float) -> None:
     assert GRID.draw(LOGITS.expand(5, 4), torch.linspace(0, 0.999, 5), temperature).tolist() == [2] * 5
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from augment.store import Store
 from augment.validation import active_checks, conclude, judge_shard, make_reference
 from models._bayes import class_log_joint
 from models._contract import Batch
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts that import each other by their plain names
+import likelihood_gate as benchmark
 
 NAMES = [str(digit) for digit in range(10)]
 LEARNED, HELD_OUT, DRAWN = 90, 24, 50  # rows of each class
@@ -159,6 +163,15 @@ def test_the_prior_decides_between_classes_that_are_as_likely() -> None:
     joint = class_log_joint(Equal(), torch.zeros(2, 1), torch.tensor([0.25, 0.75]).log())
     torch.testing.assert_close(joint.softmax(1), torch.tensor([[0.25, 0.75]] * 2))
     torch.testing.assert_close(joint.logsumexp(1), torch.tensor([-3.0, -3.0]))
+
+
+# In the benchmark
+
+
+def test_a_cell_of_the_benchmark_records_what_drew_its_rows() -> None:
+    codes = {case: benchmark.rows_code(case) for case in ("clean", "wrong labels", "vae", "gan")}
+    assert codes["clean"] == codes["wrong labels"]
+    assert len(set(codes.values())) == 3
 
 
 # In the audit

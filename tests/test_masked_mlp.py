@@ -14,9 +14,9 @@ from torch import Tensor
 
 from models._contract import Batch, ClassifiesRows, CompletesRows, KnowsLikelihood, Span, TensorSpec
 from models._factors import Bins, at_quantile, factors_of
-from models._made import ClassLayer
+from models._made import ClassLayer, MadeSize
 from models._masked import order_mask
-from models.masked_mlp import MaskedMlp, MaskedMlpConfig
+from models.masked_mlp import MaskedMlp, MaskedMlpConfig, weights_of
 
 # Columns 0 and 1 are numbers, 2 a category, 3 a value of levels, 4 a number, 5 a category.
 MIXED = TensorSpec(
@@ -30,6 +30,7 @@ MIXED = TensorSpec(
     ),
     3,
 )
+NUMBER = TensorSpec((1,), (Span("continuous", 1),), 2)
 TINY = TensorSpec((6,), (Span("categorical", 2), Span("continuous", 1, 3), Span("categorical", 3)), 2)
 ORDERS: dict[str, Any] = {"columns": "columns", "reversed": "reversed", "shuffled": 3, "named": (3, 0, 5, 1, 4, 2)}
 COLUMN_OF_VALUE = [0, 1, 2, 2, 2, 3, 4, 5, 5]
@@ -156,6 +157,46 @@ def test_the_order_is_said_to_those_who_read_what_was_drawn(order: Any, said: st
     assert MaskedMlpConfig(order=order).drawing_order() == said
 
 
+def test_a_number_that_lies_far_out_is_heard_as_one_of_four_deviations_and_drawn_upon_alike() -> None:
+    model, labels = stirred(build()), torch.tensor([0, 1, 2, -1])
+    known = torch.tensor([True] + [False] * 8)
+
+    def drawn_after(first: float) -> Tensor:
+        """The later columns of rows whose first is given."""
+        x = torch.full((4, 9), first, dtype=torch.float64)
+        found = model.complete(x, known, labels, generator(5))
+        with torch.no_grad():
+            torch.testing.assert_close(found, drawn_by_whole_passes(model, labels, 5, 1.0, x, 1), atol=1e-9, rtol=0)
+        return found[:, 1:]
+
+    for side in (-1, 1):
+        assert torch.equal(drawn_after(50.0 * side), drawn_after(4.0 * side))
+        assert not torch.equal(drawn_after(3.9 * side), drawn_after(4.0 * side))
+
+
+def test_dropout_is_before_every_layer_but_the_first_and_of_training_alone() -> None:
+    model, batch = build(depth=2, dropout=0.5, units=50), some_rows(MIXED, torch.arange(6) % 3)
+    silent: list[float] = []
+    for layer in (*model.net.blocks, model.net.last):
+        layer.register_forward_pre_hook(lambda _layer, given: silent.append(float((given[0] == 0).float().mean())))
+    (objective,) = model.train().objectives()
+    first, second = (objective.loss(batch, generator())["loss"] for _ in range(2))
+    assert first != second
+    assert silent == pytest.approx([0.5] * 6, abs=0.1)
+    silent.clear()
+    model.eval()
+    assert torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
+    assert silent == [0.0] * 6
+
+
+def test_at_first_all_outcomes_are_about_as_likely() -> None:
+    net = MaskedMlpConfig().build(MIXED, generator()).net.eval()
+    batch = some_rows(MIXED, torch.arange(30) % 3)
+    for _, logits in net.by_group(net(batch.x, batch.y)):
+        away = (logits.log_softmax(2) + math.log(logits.shape[2])).abs().max()
+        assert 0 < away < 0.5  # nats
+
+
 # Likelihood
 
 
@@ -218,6 +259,13 @@ def test_the_integral_over_the_later_number_leaves_the_density_of_the_earlier(or
     torch.testing.assert_close(torch.tensor(densities).double(), own[:, 0].exp(), atol=0, rtol=1e-3)
 
 
+def test_the_ends_of_the_outermost_bins_are_far_out_and_finite() -> None:
+    values = Bins(8, 0).values(torch.tensor([[0, 0, 7, 7]]), torch.tensor([[0.0, 1e-6, 1 - 1e-6, 1.0]]))[0, :, 0]
+    assert (values.abs() > 4.5).all()
+    assert (values.abs() < 5.5).all()
+    assert values.sign().tolist() == [-1, -1, 1, 1]
+
+
 def test_bins_hold_equal_shares_of_the_normal_and_its_density_within() -> None:
     bins = Bins(8, 0)
     x = torch.randn(20_000, 1, 1, generator=generator(), dtype=torch.float64)
@@ -273,6 +321,13 @@ def test_a_net_in_bfloat16_is_still_asked_for_the_bins_of_the_values_themselves(
         rounded = objective.loss(batch, generator())["loss"]
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded, objective.loss(batch, generator())["loss"], atol=0.01, rtol=0)
+
+
+def test_logits_have_32_bits_at_least() -> None:
+    net = build().net
+    for number, (group, parts) in enumerate(zip(net.factors.groups, net.parts, strict=True)):
+        for given, found in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+            assert net.logits(number, torch.zeros(1, len(group.numbers), parts, dtype=given)).dtype == found
 
 
 def test_a_likelihood_is_the_same_of_many_rows_as_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,9 +438,25 @@ def test_a_temperature_divides_logits_and_zero_takes_the_likeliest() -> None:
         assert float(within.mean()) == pytest.approx(0.5, abs=0.03)
         assert within.min() >= 0
         assert within.max() <= 1
-    index, place = at_quantile(logits, uniform, 0.0)
+    for none in (0.0, 1e-46, 1e-40, 1e-31):  # 32 bits round the second to 0, and the third has few digits in them
+        index, place = at_quantile(logits, uniform, none)
+        assert (index == 2).all()
+        assert (place == 0.5).all()
+    index, place = at_quantile(logits, uniform, 1e-29)
     assert (index == 2).all()
-    assert (place == 0.5).all()
+    assert torch.isfinite(place).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_cannot_be_drawn_is_no_value(temperature: float) -> None:
+    model, labels = build().eval(), torch.tensor([0, 1])
+    with torch.no_grad():
+        model.net.first.of_class.weight[:] = math.nan
+    assert model.sample(labels, generator(), temperature).isnan().all()
+    model = build().eval()
+    with torch.no_grad():
+        model.net.last.linear.bias[:1] = math.nan  # of the first term of the first number
+    assert model.sample(labels, generator(), temperature).isnan()[:, 0].all()
 
 
 # Completion
@@ -421,6 +492,42 @@ def test_a_mask_that_is_not_in_the_order_is_refused_with_the_column() -> None:
             model.complete(x, mask, labels, generator())
     with pytest.raises(ValueError, match="1 rows to complete have a label each, not 2"):
         model.complete(x, torch.ones(9, dtype=torch.bool), torch.tensor([0, 1]), generator())
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "complaint"),
+    [
+        (0, math.nan, "a number that is not finite"),
+        (6, math.inf, "a number that is not finite"),
+        (5, 0.1, "away from the nearest of 5 levels"),
+        (2, 0.5, "a 1 among zeros, and one of 3 values is not"),
+        (7, math.nan, "a 1 among zeros, and one of 2 values is not"),
+    ],
+)
+def test_a_known_value_that_no_column_can_have_is_refused_and_an_unknown_one_is_not(
+    place: int, value: float, complaint: str
+) -> None:
+    model, labels = build(), torch.tensor([0, 1])
+    x = some_rows(MIXED, labels).x
+    x[:, 2:5], x[:, 7:] = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 1.0])
+    every = torch.ones(9, dtype=torch.bool)
+    assert torch.equal(model.complete(x, every, labels, generator()), x)
+    x[1, place] = value
+    with pytest.raises(ValueError, match=complaint):
+        model.complete(x, every, labels, generator())
+    earlier = torch.tensor(COLUMN_OF_VALUE) < COLUMN_OF_VALUE[place]
+    assert torch.isfinite(model.complete(x, earlier, labels, generator())).all()
+
+
+def test_no_rows_are_as_good_as_many() -> None:
+    model, none = build().eval(), torch.zeros(0, dtype=torch.int64)
+    x = torch.zeros(0, 9)
+    assert model.log_likelihood(Batch(x, none)).shape == (0,)
+    assert model.class_logits(x).shape == (0, 3)
+    assert model.sample(none, generator()).shape == (0, 9)
+    assert model.sample_labels_of(x, generator()).shape == (0,)
+    assert model.sample_labels(0, generator()).shape == (0,)
+    assert model.complete(x, torch.ones(9, dtype=torch.bool), none, generator()).shape == (0, 9)
 
 
 # Labels
@@ -489,7 +596,10 @@ def test_it_keeps_the_protocols_of_an_exact_likelihood_of_completion_and_of_clas
         (TensorSpec((2,), (Span("continuous", 2, 5000),), 2), {}, "1,024 levels at most, these have 5,000"),
         (MIXED, {"order": (0, 1, 2)}, "names each of the 6 columns of a row once"),
         (MIXED, {"order": (0, 1, 2, 3, 4, 4)}, "this one is \\[0, 1, 2, 3, 4, 4\\]"),
+        (MIXED, {"order": (0, 1, 2)}, "a number that may be missing counts as two columns"),
+        (NUMBER, {"order": (1,)}, "names the one column of a row by its number 0, .* and this one is \\[1\\]"),
         (TensorSpec((900,), (Span("continuous", 900),), 2), {"units": 100}, "lower units or depth"),
+        (TensorSpec((15_000,), (Span("categorical", 15_000),), 2), {}, "weights of one column, of 200,000,000 at most"),
     ],
 )
 def test_what_it_cannot_learn_is_refused_before_training(
@@ -506,12 +616,36 @@ def test_what_it_cannot_learn_is_refused_before_training(
         ({"bins": 1}, "greater than or equal to 2"),
         ({"order": "random"}, "order"),
         ({"order": -1}, "order"),
+        ({"order": ["price", "age"]}, r"such as \[1, 0\], and this one is \['price', 'age'\]"),
+        ({"order": [1, -1]}, r"this one is \[1, -1\]"),
+        ({"order": [True, False]}, r"this one is \[True, False\]"),
+        ({"order": None}, "this one is None"),
+        ({"bins": 200, "terms": 65}, "less than or equal to 64"),
         ({"dropout": 1.0}, "less than 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         MaskedMlpConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"depth": 0}, {"depth": 3}, {"terms": 0}, {"units": 1, "embedding": 9}, {"bins": 40, "terms": 2}]
+)
+@pytest.mark.parametrize("spec", [MIXED, NUMBER])
+def test_the_weights_are_counted_as_they_are_made(spec: TensorSpec, settings: dict[str, int]) -> None:
+    net = build(spec, **settings).net
+    made = sum(layer.weight.numel() for layer in net.modules() if isinstance(layer, torch.nn.Linear))
+    size = MadeSize(net.units, len(net.blocks), net.label.table.embedding_dim, 0.0)
+    assert weights_of(net.factors, size) == made
+
+
+def test_a_wide_table_whose_net_is_small_enough_is_built() -> None:
+    """Its 1,100 columns have four outputs each, not one for each of 32 bins."""
+    wide = TensorSpec((1100,), (Span("continuous", 1100),), 2)
+    with torch.device("meta"):
+        net = MaskedMlpConfig(units=8).build(wide, generator()).net
+    assert net.direct.weight.shape == (4400, 1100)
 
 
 def test_values_between_levels_are_refused() -> None:

@@ -226,7 +226,8 @@ def test_the_key_of_a_shard_follows_the_operator_and_not_how_it_was_named(
     assert len({key(name) for name in OPERATORS}) == 4
     assert key(None) == key("exemplar")
     folder = store.path(generate_shard(model, real, section(), request, SEED, store))
-    assert json.loads((folder / "shard.json").read_text())["operator"] == "exemplar"
+    record = json.loads((folder / "shard.json").read_text())
+    assert (record["operator"], record["order"]) == ("exemplar", "from the first column to the last")
     with pytest.raises(InputError, match="'dream' is not offered by echo"):
         key("dream")
 

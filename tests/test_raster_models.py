@@ -13,6 +13,7 @@ from _raster_proofs import (
     check_no_leak,
     check_rows_can_be_played_again,
     check_sums_to_one,
+    check_takes_no_rows,
     deaf,
     drawn_by_whole_passes,
     layers_with_class,
@@ -165,6 +166,12 @@ def test_a_completed_row_keeps_what_is_known_and_is_drawn_as_by_whole_passes(
         assert not torch.equal(completed, model.complete(x, mask, labels, generator(6)))
         other = model.complete(-x, mask, labels, generator(5))
         assert not torch.equal(completed[:, :, ~mask], other[:, :, ~mask])  # what is known is heard
+
+
+@every_model
+@pytest.mark.parametrize("colours", SHAPES)
+def test_no_rows_are_as_good_as_many(name: str, colours: str) -> None:
+    check_takes_no_rows(build(name, *SHAPES[colours]))
 
 
 @every_model

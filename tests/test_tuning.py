@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from _model_cases import CASES, SPECS
 
 from augment.config import MODELS, RunConfig
 from augment.errors import InputError
+from augment.training import check_model
 from augment.tuning import AT_RANDOM, Settings, Space, Tried, described, search_space, setting, suggest, with_settings
 from models._searched import OneOf, Range
 
@@ -103,6 +105,14 @@ def test_every_model_can_be_searched_and_takes_the_ends_of_its_bounds(kind: str)
             changed = with_settings(config, {key: value})
             assert setting(changed, key) == value
             assert with_settings(changed, {key: setting(config, key)}) == config
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_every_choice_and_both_ends_of_every_bound_make_a_model(kind: str, form: str) -> None:
+    config = run_of(kind)
+    for key, bounds in search_space(config, ["generate", "plan"]).items():
+        for value in bounds.values if isinstance(bounds, OneOf) else bounds.ends:
+            assert check_model(with_settings(config, {key: value}).model, SPECS[form]) > 0, f"{key}: {value}"
 
 
 def test_model_ratio_and_selection_are_searched_and_what_is_kept_is_not() -> None:

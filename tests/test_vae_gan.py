@@ -187,6 +187,13 @@ def test_a_code_is_drawn_around_the_mean_that_is_encoded() -> None:
     )
 
 
+def test_the_spread_is_that_of_the_form_unless_it_is_set() -> None:
+    assert {form: _model(form).autoencoder.spread for form in SPECS} == {"vector": 1.0, "grid": 0.75}
+    assert _model("grid", spread=0.3).autoencoder.spread == 0.3
+    text = VaeGanConfig.model_fields["spread"].description
+    assert text == "Spread of z in a draw, over its prior's; null: 1 for a table, 0.75 for images."
+
+
 def test_a_spread_narrows_what_is_drawn_from_the_prior_and_nothing_else() -> None:
     wide, narrow = (_model("grid", spread=spread).eval() for spread in (1.0, 0.5))
     x, y = _batch(wide.spec)
