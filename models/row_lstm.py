@@ -39,6 +39,7 @@ from models._searched import Range, Searched
 from models._settings import Embedding
 
 WIDEST, USUAL = 17, 9  # kernels, unless another is asked for: of images of up to 8 columns, and of wider ones
+PUBLISHED = 3  # the smallest of those that the paper allows
 
 
 class RowStates(nn.Module):
@@ -177,7 +178,11 @@ class RowLstmConfig(ModelConfig):
     first_kernel: OddKernel = Field(7, description="Side of the first layer's kernel, odd.")
     kernel: OddKernel | None = Field(
         None,
-        description="Places of the row above that a state hears, odd; null: all, in images of up to 8 columns, else 9.",
+        description="Places of the row above that a state hears, odd; null: all, in images of up to 8 columns, else 9; "
+        "as published, 3.",
+    )
+    paper_exact: bool = Field(
+        False, description="As published, without the column behind the image from which the next row hears its end."
     )
     skip: Skip = True
     head_width: Head = 64
@@ -199,9 +204,10 @@ class RowLstmConfig(ModelConfig):
                 has fewer features than there are channels; the net is too large.
         """
         grid = grey_grid(spec, self.kind)
-        kernel = self.kernel or suitable_kernel(grid)
+        kernel = self.kernel or (PUBLISHED if self.paper_exact else suitable_kernel(grid))
+        margin = 0 if self.paper_exact else 1
         sizes = LstmSizes(
-            self.width, self.depth, self.first_kernel, self.head_width, self.embedding, self.dropout, self.skip, 1
+            self.width, self.depth, self.first_kernel, self.head_width, self.embedding, self.dropout, self.skip, margin
         )
         refuse_large_lstm(grid, sizes, GATES * self.width**2 * (2 * (kernel // 2 + 1) + kernel))
 

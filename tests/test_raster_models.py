@@ -35,6 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "diagonal_bilstm as published": {"kind": "diagonal_bilstm", "paper_exact": True, "skip": False},
     "row_lstm": {"kind": "row_lstm"},
     "row_lstm of 3 places": {"kind": "row_lstm", "kernel": 3, "skip": False},
+    "row_lstm as published": {"kind": "row_lstm", "paper_exact": True, "skip": False},
 }
 every_model = pytest.mark.parametrize("name", SETTINGS)
 BY_ITSELF = {"gated_pixelcnn"}  # held to the same in a file of its own, by each head and on all scales

@@ -31,11 +31,21 @@ def layers_of(model: RasterModel) -> list[RowStates]:
 # What is heard
 
 
+@pytest.mark.parametrize("paper_exact", [False, True])
 @pytest.mark.parametrize(("channels", "kernel", "pairs"), [(1, 3, 1001), (3, 3, 9156), (1, 5, 1052), (3, 5, 9909)])
-def test_a_deep_stack_hears_all_but_a_wedge_to_the_upper_right(channels: int, kernel: int, pairs: int) -> None:
+def test_a_deep_stack_hears_all_but_a_wedge_to_the_upper_right(
+    channels: int, kernel: int, pairs: int, paper_exact: bool
+) -> None:
     """Of 1,176 and 10,731 pairs; three places hear what a PixelCNN of 3x3 hears."""
-    model = build((channels, 7, 7), kernel=kernel, depth=7)
+    model = build((channels, 7, 7), kernel=kernel, depth=7, paper_exact=paper_exact)
     assert pairs_heard(model) == pairs
+
+
+def test_as_published_a_state_hears_three_places_of_the_row_above_and_nothing_behind_the_image() -> None:
+    model = build((1, 5, 6), paper_exact=True)
+    assert [layer.reach for layer in layers_of(model)] == [1, 1]
+    assert model.net.margin == 0
+    assert build((1, 5, 6)).net.margin == 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])
