@@ -47,7 +47,7 @@ from augment.worth._classifier import ENCODER, JUDGE, Design
 from augment.worth.fidelity import RealSide, learn_real, measure_fidelity
 from models._contract import Batch, ModelConfig, SamplesPrior, Span, TensorSpec
 
-SIDE = 14  # of images halved: a CPU minute is then four times as many steps, and variants can be told apart
+SIDE = 14  # of images halved; nets of larger ones work on patches, so that steps take no longer there
 SPEC = TensorSpec((1, SIDE, SIDE), (Span("continuous", SIDE * SIDE, 256),), 10)
 FASHION, FILE = "fashion-mnist", "adversarial_variants.json"
 CODE = ("augment.training", "augment.worth")

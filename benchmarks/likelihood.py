@@ -193,11 +193,11 @@ class Run:
 
     def _judged(self, model: Any) -> dict[str, float]:
         """What the test rows have in the case's unit, each with its standard error."""
-        if isinstance(model, KnowsLikelihood):
-            return self._mean("exact", lambda batch, _: model.log_likelihood(batch), 100)
+        judged = self._mean(*watched(model), 100)
+        if "exact" in judged:
+            return judged
         iwae = partial(model.iwae, importance_samples=self.importance)
-        sampled = self._mean("iwae", iwae, 10)
-        return {"importance_samples": self.importance, **self._mean("elbo", model.elbo, 100), **sampled}
+        return {"importance_samples": self.importance, **judged, **self._mean("iwae", iwae, 10)}
 
     def _loop(self, folder: Path, steps: int, progress: Progress) -> TrainingLoop:
         rows = self.data.rows(self.folder / "rows", self.device)
@@ -228,13 +228,9 @@ class Run:
 
     def validation(self, loop: TrainingLoop) -> dict[str, float]:
         """Minus the mean of ln p(x), or of the ELBO, of the averaged weights on the validation rows."""
-        model = self._averaged(loop)
-        rows = self.data.validation[:VALIDATION_ROWS]
-        if isinstance(model, KnowsLikelihood):
-            mean = in_chunks(self.data, rows, 100, self.device, lambda batch, _: model.log_likelihood(batch)).mean()
-            return {"exact": self._in_unit(-float(mean))}
-        mean = in_chunks(self.data, rows, 100, self.device, model.elbo).mean()
-        return {"elbo": self._in_unit(-float(mean))}
+        name, of_rows = watched(self._averaged(loop))
+        mean = in_chunks(self.data, self.data.validation[:VALIDATION_ROWS], 100, self.device, of_rows).mean()
+        return {name: self._in_unit(-float(mean))}
 
     def _mean(self, name: str, of_rows: OfRows, size: int) -> dict[str, float]:
         """Minus the mean over the test rows and its standard error."""
@@ -245,6 +241,13 @@ class Run:
 
     def _in_unit(self, nats: float) -> float:
         return nats if self.case.unit == "nats" else nats / (self.data.spec.size * math.log(2))
+
+
+def watched(model: Any) -> tuple[str, OfRows]:
+    """What a model says of rows in one pass, and its name: ln p(x) where it knows it, else the ELBO."""
+    if isinstance(model, KnowsLikelihood):
+        return "exact", lambda batch, _: model.log_likelihood(batch)
+    return "elbo", model.elbo
 
 
 def plan_run(name: str, args: argparse.Namespace, device: torch.device) -> Run:

@@ -18,11 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._contract import Span, TensorSpec
-from models._grey_levels import COLDEST
+from models._grey_levels import COLDEST, OFF_LEVEL
 from models._heads import level_index
 
 LARGEST_PALETTE = 1024  # levels, each of which is an output of every value
-OFF_LEVEL = 0.01  # of the distance of two levels: farther from the nearest one no rounding error lies
 OUTERMOST = 1e-7  # of the normal's mass on either side is never drawn: 5.2 deviations, which 32 bits can tell
 
 
@@ -322,9 +321,10 @@ def at_quantile(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Te
     if temperature < COLDEST:
         return logits.argmax(2), torch.full_like(uniform, 0.5)
     below_most = (logits - logits.amax(2, keepdim=True)) / temperature  # no quotient is too large for its type
-    reached = below_most.softmax(2).cumsum(2)
+    shares = below_most.softmax(2)
+    reached = shares.cumsum(2)
     index = (reached[..., :-1] <= uniform[..., None]).sum(2)  # the last is one, but for rounding
     upper = reached.gather(2, index[..., None])[..., 0]
-    share = below_most.softmax(2).gather(2, index[..., None])[..., 0]
+    share = shares.gather(2, index[..., None])[..., 0]
     place = (uniform - (upper - share)) / share.clamp_min(torch.finfo(share.dtype).tiny)
     return index, place.clamp(0, 1)

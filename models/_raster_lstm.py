@@ -6,7 +6,7 @@ Pixel Recurrent Neural Networks, arXiv:1601.06759, section 3. A layer reads the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import torch
@@ -14,13 +14,21 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models._contract import TrainingDefaults
 from models._grey_levels import GreyGrid
 from models._masked import MaskedLinear, order_mask, spread_orders
 from models._nets import LabelEmbedding
 from models._raster_layers import Applied, Cached, RasterConv, Whole, features_of
 from models._raster_model import RasterNet, refuse_few_features, refuse_large_net
+from models._searched import Range, Searched
 
 GATES = 4  # output, forget and input gate, and what may be written
+TRAINING = TrainingDefaults(steps=2000, batch_size=32, ema_decay=0.995, sampling="root")
+SEARCHED: Mapping[str, Searched] = {
+    "optimiser.learning_rate": Range(1e-3, 2e-2, log=True),
+    "dropout": Range(0, 0.6),
+    "width": Range(8, 64, log=True, whole=True),
+}
 
 Width = Annotated[int, Field(ge=4, le=1024, description="Units of a layer; between layers there are twice as many.")]
 Layers = Annotated[int, Field(ge=1, le=32, description="Residual layers of memory.")]

@@ -21,6 +21,7 @@ from models._raster import Places, draw_in_raster_order, places_known
 
 VALUES_AT_ONCE = 2**25  # logits, or features of a layer, that are in memory at a time when a likelihood is computed
 MOST_WEIGHTS = 200_000_000  # of all kernels, each of which has a mask beside it: 1.6 GB
+NO_TABLES = "the values of a table's row have no places in a raster, and no grey levels"
 ORDER = "row by row from the top, within a row from left to right, within a place channel by channel"
 
 

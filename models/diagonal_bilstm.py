@@ -21,6 +21,8 @@ from models._grey_levels import grey_grid
 from models._nets import first_weights
 from models._raster_lstm import (
     GATES,
+    SEARCHED,
+    TRAINING,
     Dropout,
     Gates,
     Head,
@@ -34,8 +36,8 @@ from models._raster_lstm import (
     refuse_large_lstm,
     states_after,
 )
-from models._raster_model import ORDER, OddKernel, RasterModel
-from models._searched import Range, Searched
+from models._raster_model import NO_TABLES, ORDER, OddKernel, RasterModel
+from models._searched import Searched
 from models._settings import Embedding
 from models._skew import Skew
 
@@ -182,17 +184,13 @@ class DiagonalBiLstmConfig(ModelConfig):
     """Settings of a Diagonal BiLSTM. It accepts grids only: the values of a vector have neither places nor levels."""
 
     accepts: ClassVar[frozenset[Form]] = frozenset({"grid"})
-    refuses: ClassVar[str] = "the values of a table's row have no places in a raster, and no grey levels"
+    refuses: ClassVar[str] = NO_TABLES
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "exact"
     objective_names: ClassVar[tuple[str, ...]] = ("likelihood",)
     evaluations_per_sample: ClassVar[int] = 1  # a place at a time: states are kept
     paper: ClassVar[str] = "Pixel Recurrent Neural Networks, arXiv:1601.06759"
-    training: ClassVar[TrainingDefaults] = TrainingDefaults(steps=2000, batch_size=32, ema_decay=0.995, sampling="root")
-    searched: ClassVar[Mapping[str, Searched]] = {
-        "optimiser.learning_rate": Range(1e-3, 2e-2, log=True),
-        "dropout": Range(0, 0.6),
-        "width": Range(8, 64, log=True, whole=True),
-    }
+    training: ClassVar[TrainingDefaults] = TRAINING
+    searched: ClassVar[Mapping[str, Searched]] = SEARCHED
 
     kind: Literal["diagonal_bilstm"] = "diagonal_bilstm"
     width: Width = 24

@@ -23,7 +23,15 @@ from models._grey_levels import GreyGrid, grey_grid
 from models._masked import spread_orders
 from models._nets import LabelEmbedding, first_weights
 from models._raster_layers import Applied, Cached, RasterConv, Whole
-from models._raster_model import ORDER, OddKernel, RasterModel, RasterNet, refuse_few_features, refuse_large_net
+from models._raster_model import (
+    NO_TABLES,
+    ORDER,
+    OddKernel,
+    RasterModel,
+    RasterNet,
+    refuse_few_features,
+    refuse_large_net,
+)
 from models._searched import Range, Searched
 from models._settings import Embedding
 
@@ -129,7 +137,7 @@ class PixelCnnConfig(ModelConfig):
     """Settings of a PixelCNN. It accepts grids only: the values of a vector have neither places nor levels."""
 
     accepts: ClassVar[frozenset[Form]] = frozenset({"grid"})
-    refuses: ClassVar[str] = "the values of a table's row have no places in a raster, and no grey levels"
+    refuses: ClassVar[str] = NO_TABLES
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "exact"
     objective_names: ClassVar[tuple[str, ...]] = ("likelihood",)
     evaluations_per_sample: ClassVar[int] = 1  # a place at a time: what layers have heard is kept
