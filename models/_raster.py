@@ -5,7 +5,6 @@ What computes the logits of the next value is given as :class:`Places`; the loop
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from typing import Protocol
@@ -101,8 +100,7 @@ def draw_in_raster_order(
 def captured(row: Row, phase: int) -> torch.cuda.CUDAGraph:
     """What is done in a row of the grid, not yet done."""
     graph = torch.cuda.CUDAGraph()
-    gc.collect()  # what is let go while a stream is captured, such as a pinned buffer, could end the capture
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may load batches meanwhile
+    with torch.cuda.graph(graph):
         row.draw(phase)
     return graph
 
