@@ -50,7 +50,7 @@ class Above(nn.Module):
         """``(B, outputs, H, W)`` for ``(B, inputs, H, W)``; half the sides, rounded up, where it halves them."""
         below = -1 if self.strict else 0  # the last row is above none
         padded = functional.pad(x, (self.reach, self.reach, self.reach, below))
-        out: Tensor = self.conv(padded) + self.of_class(condition)[:, :, None, None]
+        out: Tensor = self.conv(padded).add_(self.of_class(condition)[:, :, None, None])
         return out
 
 
@@ -89,7 +89,7 @@ class Beside(nn.Module):
 
         ``v`` is what it is told, ``(B, told, H, W)``.
         """
-        out: Tensor = self.conv(functional.pad(x, (self.reach, 0))) + self.of_class(condition)[:, :, None, None]
+        out: Tensor = self.conv(functional.pad(x, (self.reach, 0))).add_(self.of_class(condition)[:, :, None, None])
         return out if v is None or self.of_above is None else out + self.of_above(v)
 
 

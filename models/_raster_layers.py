@@ -40,8 +40,8 @@ class RasterConv(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``(B, outputs, H, W)`` for ``(B, inputs, H, W)`` and the vectors of the classes ``(B, condition)``."""
-        out: Tensor = self.conv(x) + self.of_class(condition)[:, :, None, None]
-        return out
+        out: Tensor = self.conv(x)
+        return out.add_(self.of_class(condition)[:, :, None, None])  # in place: a sum apart costs a tenth of a step
 
 
 class Applied(Protocol):

@@ -22,6 +22,18 @@ def test_a_likelihood_of_16_bits_is_summed_in_32() -> None:
     torch.testing.assert_close(found, torch.tensor([-784 * math.log(2)]))
 
 
+def test_a_likelihood_does_not_depend_on_how_logits_lie_in_memory() -> None:
+    grid = GreyGrid(3, 4, 5, 6)
+    outputs = torch.randn(2, 18, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    index = torch.randint(6, (2, 3, 4, 5), generator=torch.Generator().manual_seed(1))
+    logits = outputs.reshape(2, 3, 6, 4, 5)
+    beside = outputs.contiguous(memory_format=torch.channels_last).reshape(2, 3, 6, 4, 5)
+    assert beside.stride(2) == 1 != logits.stride(2)
+    expected = torch.distributions.Categorical(logits=logits.movedim(2, -1)).log_prob(index).sum((1, 2, 3))
+    torch.testing.assert_close(grid.log_likelihood(logits, index), expected)
+    torch.testing.assert_close(grid.log_likelihood(beside, index), expected)
+
+
 def test_a_level_of_no_probability_is_not_drawn_at_the_end_of_the_quantiles() -> None:
     levels = GRID.draw(LOGITS.expand(2, 4), torch.tensor([0.0, 1 - 1e-7]), 1.0)
     assert levels.tolist() == [1, 3]
