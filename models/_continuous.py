@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._contract import TensorSpec
-from models._heads import level_index
+from models._levels import level_index
 
 MARGIN = 0.25  # at least so far lie the outermost levels from the edge of their bins; a grey level of 256 is 0.008
 

@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._contract import Span, TensorSpec
-from models._grey_levels import COLDEST, OFF_LEVEL
-from models._heads import level_index
+from models._levels import COLDEST, at_quantile, exact_level_index, level_value, tempered_shares
 
 LARGEST_PALETTE = 1024  # levels, each of which is an output of every value
 OUTERMOST = 1e-7  # of the normal's mass on either side is never drawn: 5.2 deviations, which 32 bits can tell
@@ -170,14 +169,7 @@ class Levels:
         Raises:
             ValueError: a value lies between two levels, or beyond the outermost.
         """
-        index = level_index(values[..., 0], self.outcomes)
-        away = (self.values(index, values[..., 0]) - values).abs() * (max(1, self.outcomes - 1) / 2)
-        if values.numel() and not bool((away <= OFF_LEVEL).all()):
-            raise ValueError(
-                f"a value lies {float(away.max()):.2g} of a step away from the nearest of {self.outcomes} levels, and "
-                "a softmax over levels knows nothing between them; round the values first"
-            )
-        return index
+        return exact_level_index(values[..., 0], self.outcomes, "levels")
 
     def log_within(self, values: Tensor) -> Tensor:
         """Nothing: a level has a probability."""
@@ -185,7 +177,7 @@ class Levels:
 
     def values(self, index: Tensor, place: Tensor) -> Tensor:
         """The value of each level."""
-        return (index * (2 / max(1, self.outcomes - 1)) - 1).to(place.dtype)[..., None]
+        return level_value(index, self.outcomes, place.dtype)[..., None]
 
 
 @dataclass(frozen=True)
@@ -313,17 +305,16 @@ def ordered(asked: str | int | Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(asked)
 
 
-def at_quantile(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def draw_outcomes(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """What ``uniform`` ``(B, n)`` names of softmax(logits / temperature): outcomes, and places in [0, 1] within them.
 
     ``logits`` are ``(B, n, K)``. At a temperature of 0 these are the likeliest outcome and its middle.
     """
     if temperature < COLDEST:
         return logits.argmax(2), torch.full_like(uniform, 0.5)
-    below_most = (logits - logits.amax(2, keepdim=True)) / temperature  # no quotient is too large for its type
-    shares = below_most.softmax(2)
+    shares = tempered_shares(logits, temperature)
     reached = shares.cumsum(2)
-    index = (reached[..., :-1] <= uniform[..., None]).sum(2)  # the last is one, but for rounding
+    index = at_quantile(reached, uniform)
     upper = reached.gather(2, index[..., None])[..., 0]
     share = shares.gather(2, index[..., None])[..., 0]
     place = (uniform - (upper - share)) / share.clamp_min(torch.finfo(share.dtype).tiny)

@@ -9,12 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._contract import TensorSpec
-from models._heads import level_index
+from models._levels import COLDEST, at_quantile, exact_level_index, level_value, tempered_shares
 
 LARGEST_ROW = 64 * 64 * 3  # values, each of which waits for the one before it; a batch of so many takes minutes
 LARGEST_PALETTE = 256  # levels, each of which is an output for every value
-COLDEST = 1e-30  # a lower temperature counts as 0, since 32 bits may hold none and no logits are told apart by it
-OFF_LEVEL = 0.01  # of the distance of two levels: farther from the nearest one no rounding error lies
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,11 @@ class GreyGrid:
         Raises:
             ValueError: a value lies between two levels, or beyond the outermost.
         """
-        index = level_index(x, self.levels)
-        away = (self.values(index).to(x.dtype) - x).abs() * ((self.levels - 1) / 2)
-        if x.numel() and not bool((away <= OFF_LEVEL).all()):
-            raise ValueError(
-                f"a value lies {float(away.max()):.2g} of a step away from the nearest of {self.levels} grey levels, "
-                "and a softmax over levels knows nothing between them; round the values first"
-            )
-        return index
+        return exact_level_index(x, self.levels, "grey levels")
 
     def values(self, index: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """The values in [-1, 1] of levels, of the same shape; NaN for those that :meth:`draw` could not draw."""
-        values = index.to(dtype or torch.get_default_dtype()) * (2 / (self.levels - 1)) - 1
+        values = level_value(index, self.levels, dtype or torch.get_default_dtype())
         return torch.where(index < 0, torch.nan, values)
 
     def log_likelihood(self, logits: Tensor, index: Tensor) -> Tensor:
@@ -75,9 +66,7 @@ class GreyGrid:
         if temperature < COLDEST:
             index = logits.argmax(1)
         else:
-            below_most = (logits - logits.amax(1, keepdim=True)) / temperature  # no quotient is too large for its type
-            below = below_most.softmax(1).cumsum(1)[:, :-1]  # the last is one, but for rounding
-            index = (below <= uniform[:, None]).sum(1)
+            index = at_quantile(tempered_shares(logits, temperature).cumsum(1), uniform)
         return torch.where(logits.isfinite().all(1), index, -1)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models._contract import Span, TensorSpec
+from models._levels import level_index
 
 Observation = Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"]
 ScaleRule = Literal["learned", "shared", "optimal"]
@@ -322,11 +323,6 @@ def _head(span: Span, observation: Observation) -> Head:
     if few or observation == "categorical" or span.levels == 1:
         return LevelsHead(span.levels)
     return GaussianHead(bounded=True) if observation == "gaussian" else LogisticHead(span.levels)
-
-
-def level_index(x: Tensor, levels: int) -> Tensor:
-    """The index of the level nearest to each value of ``x`` in [-1, 1]."""
-    return ((x + 1) * ((levels - 1) / 2)).round().long().clamp(0, levels - 1)
 
 
 def logistic_log_mass(outputs: Tensor, x: Tensor, levels: int) -> Tensor:

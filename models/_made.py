@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models._factors import Factors, at_quantile
+from models._factors import Factors, draw_outcomes
 from models._masked import MaskedLinear, order_mask, spread_orders
 from models._nets import LabelEmbedding
 
@@ -164,7 +164,7 @@ def draw(net: MadeNet, y: Tensor, uniform: Tensor, temperature: float, given: Te
         if place < known:
             rows.put(place, given[:, net.factors.places(number)])
             continue
-        index, within = at_quantile(logits, uniform[:, number, None], temperature)
+        index, within = draw_outcomes(logits, uniform[:, number, None], temperature)
         values = net.factors.outcome(number).values(index, within.to(uniform.dtype))
         rows.put(place, torch.where(logits.isfinite().all(2, keepdim=True), values, torch.nan)[:, 0])
     return rows.x

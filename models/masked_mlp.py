@@ -29,7 +29,7 @@ from models._contract import (
     TensorSpec,
     TrainingDefaults,
 )
-from models._factors import Factors, at_quantile, factors_of, ordered
+from models._factors import Factors, draw_outcomes, factors_of, ordered
 from models._made import MadeNet, MadeSize, draw
 from models._nets import first_weights
 from models._searched import OneOf, Range, Searched
@@ -144,7 +144,7 @@ class MaskedMlp(GenerativeModel):
 
     def _labels(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.rand((len(logits), 1), generator=generator, device=logits.device, dtype=logits.dtype)
-        index, _ = at_quantile(logits[:, None], uniform, 1.0)
+        index, _ = draw_outcomes(logits[:, None], uniform, 1.0)
         return index[:, 0]
 
 

@@ -10,7 +10,7 @@ from _model_cases import generator, some_rows
 from torch import Tensor
 
 from models._contract import Batch, Span, TensorSpec
-from models._factors import at_quantile
+from models._factors import draw_outcomes
 from models._made import ClassLayer
 from models.masked_mlp import MaskedMlp, MaskedMlpConfig
 
@@ -84,6 +84,6 @@ def drawn_by_whole_passes(
             group = net.factors.groups[number]
             if column in group.numbers:
                 own = group.numbers.index(column)
-                index, within = at_quantile(logits[:, [own]], uniform[:, [column]], temperature)
+                index, within = draw_outcomes(logits[:, [own]], uniform[:, [column]], temperature)
                 x[:, places] = group.outcome.values(index, within)[:, 0]
     return x

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models._contract import Span, TensorSpec
-from models._heads import Heads, Observation, level_index
+from models._heads import Heads, Observation
+from models._levels import level_index
 
 CASES: list[tuple[int, Observation]] = [(2, "bernoulli"), (17, "auto"), (256, "auto")]
 every_level_head = pytest.mark.parametrize(("levels", "observation"), CASES)

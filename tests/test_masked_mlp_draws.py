@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models._contract import Batch, ClassifiesRows, CompletesRows, KnowsLikelihood, Span, TensorSpec
-from models._factors import at_quantile, factors_of
+from models._factors import draw_outcomes, factors_of
 from models._made import MadeSize
 from models.masked_mlp import MaskedMlp, MaskedMlpConfig, weights_of
 
@@ -78,7 +78,7 @@ def test_a_temperature_divides_logits_and_zero_takes_the_likeliest() -> None:
     logits = torch.tensor([[[0.0, 1.0, 3.0]]]).expand(4000, -1, -1)
     uniform = torch.rand(4000, 1, generator=generator())
     for temperature in (0.5, 1.0, 2.0):
-        index, place = at_quantile(logits, uniform, temperature)
+        index, place = draw_outcomes(logits, uniform, temperature)
         shares = torch.bincount(index[:, 0], minlength=3) / 4000
         torch.testing.assert_close(shares, (logits[0, 0] / temperature).softmax(0), atol=0.03, rtol=0)
         within = place[index == 2]
@@ -86,10 +86,10 @@ def test_a_temperature_divides_logits_and_zero_takes_the_likeliest() -> None:
         assert within.min() >= 0
         assert within.max() <= 1
     for none in (0.0, 1e-46, 1e-40, 1e-31):  # 32 bits round the second to 0, and the third has few digits in them
-        index, place = at_quantile(logits, uniform, none)
+        index, place = draw_outcomes(logits, uniform, none)
         assert (index == 2).all()
         assert (place == 0.5).all()
-    index, place = at_quantile(logits, uniform, 1e-29)
+    index, place = draw_outcomes(logits, uniform, 1e-29)
     assert (index == 2).all()
     assert torch.isfinite(place).all()
 
