@@ -1,7 +1,8 @@
 """Publishes in a child process that is killed before its Nth change to the file system.
 
 ``python _killed_publisher.py STORE FIRST STEP`` prints one JSON line for each N = FIRST, FIRST + STEP, ... until a
-publication comes to its end. The parent only imports, so that each fork has everything loaded and nothing running.
+publication comes to its end. The parent only imports, so that each fork has everything loaded and nothing running:
+the checks too, which a publication would else load anew in every fork.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from _small_store import Stages, read_stages
 
 from augment._layout import STAGING
+from augment.config import CHECKS
 from augment.reader import load_dataset
 from augment.versions import list_versions, verify
 
@@ -103,6 +105,7 @@ def try_point(base: Path, number: int) -> dict[str, Any]:
 
 def main() -> None:
     """Try the points until one is never reached."""
+    assert CHECKS
     base, number, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     while True:
         result = try_point(base, number)

@@ -13,6 +13,7 @@ from augment.training import build_model
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts that import each other by their plain names
 import adversarial_variants as variants
+from _measured_sections import SWITCHES
 from _measured_sections import variants as variants_section
 
 
@@ -51,6 +52,18 @@ def test_the_page_has_the_best_variant_first_and_says_what_stopped_another() -> 
     assert lines[4].endswith(" | 1,000 † |")
     assert "- bare: The critic has run away." in text
     assert variants_section({"rows": []}) == ""
+
+
+def test_the_page_says_what_each_switch_changes_of_two_variants() -> None:
+    assert {name for pair in SWITCHES.values() for name in pair} <= set(variants.VARIANTS)
+    measured = {"no R1, no R2": 0.8, "no R2": 0.4, "gan": 0.6}
+    rows = [variants.summarised([{**cell(0, figure), "variant": name}]) for name, figure in measured.items()]
+    text = variants_section({"machine": {"cpu": "a CPU"}, "versions": {"torch": "2.0"}, "rows": rows})
+    assert "with 1 seed, a small difference is no evidence" in text
+    assert text.splitlines()[-2:] == [
+        "| R1 | 0.80 | 0.40 | 0.80 | 0.40 | 0.50x |",
+        "| R2 besides R1 | 0.40 | 0.60 | 0.40 | 0.60 | 1.50x |",
+    ]
 
 
 def test_a_variant_that_drew_nothing_is_absent_with_its_reason() -> None:

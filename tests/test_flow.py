@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,15 @@ def test_the_folder_of_a_killed_api_is_removed_by_a_later_run(
     assert name not in left_in(home)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Have a process that the test starts hear Ctrl-C, even where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
 def test_a_run_that_is_told_to_stop_saves_and_leaves_no_api(home: Path, run_file: Path, number: signal.Signals) -> None:
     log = run_file.parent / "log"
