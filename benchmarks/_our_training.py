@@ -49,7 +49,7 @@ def main() -> int:
         rows = Rows(folder, as_tensor, device)
         loop = TrainingLoop(
             build(case),
-            fabric=open_fabric(device, "32-true"),
+            fabric=open_fabric(device, request.precision),
             rows=rows,
             sampler=Sampler(rows.labels, request.batch_size, 0, "rows"),
             settings=LoopSettings(

@@ -135,6 +135,7 @@ class Request:
     threads: int
     device: str
     compiled: bool = False
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
 
 def build(case: Case) -> GenerativeModel:

@@ -7,11 +7,12 @@ torch; some 6 GB). Both sides train the same net from `models/` with the same lo
 and threads on the same images (MNIST in DIR/mnist, else made ones), each in a process of its own, in turn, several
 times: ours is the whole training loop with its sampler, memory-mapped rows, gradient clipping, averaged weights and
 journal; theirs the trainer or loop that its documentation gives, and for adversarial models also the loop that one
-writes by hand (`_plain_training.py`). The clock starts after the first 20 steps and counts
-the loading of data. `ratio` is the median of ours over theirs by the clock, `cpu_ratio` by the processor's time, which
-a loaded machine disturbs less, `compiled_ratio` that of ours with `train.compile: true` over the same runs of theirs
-(the seconds of compiling, counted in none, are `compiled_start_seconds`); `judged_ratio` counts the synthetic rows that
-the critic learns from in the place of images, since a peer may have fewer kinds of them.
+writes by hand (`_plain_training.py`). The clock starts after the first 20 steps and counts the loading of data. `ratio`
+is the median of ours over theirs by the clock, `cpu_ratio` by the processor's time, which a loaded machine disturbs
+less, `compiled_ratio` that of ours with `train.compile: true` over the same runs of theirs (the seconds of compiling,
+counted in none, are `compiled_start_seconds`), `bf16_ratio`, with --bf16, that of ours with `train.precision:
+bf16-mixed`, which pays where a processor has units for it (AMX); `judged_ratio` counts the synthetic rows that the
+critic learns from in the place of images, since a peer may have fewer kinds of them.
 
 On a machine with a GPU: python benchmarks/models_vs_peers.py --device cuda --data DIR --steps 1500 --json
 """
@@ -28,7 +29,8 @@ import sys
 import tempfile
 import time
 import venv
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -102,16 +104,15 @@ def train(python: Path, script: str, request: Request) -> dict[str, Any]:
 
 
 def compare(
-    name: str, case: Case, request: Request, python: Path, *, repetitions: int, compiled: bool
+    name: str, case: Case, request: Request, python: Path, *, repetitions: int, others: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The row of one case: ours and theirs in turn."""
-    sides: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": [], "compiled": []}
+    """The row of one case: ours and theirs in turn, and ``others``, which are ours with more that is asked for."""
+    sides: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": [], **{other: [] for other in others}}
     for _ in range(repetitions):
         sides["ours"].append(train(Path(sys.executable), "_our_training.py", request))
         sides["theirs"].append(train(python, case.script, request))
-        if compiled:
-            longer = Request(**{**asdict(request), "compiled": True})
-            sides["compiled"].append(train(Path(sys.executable), "_our_training.py", longer))
+        for other, asked in others.items():
+            sides[other].append(train(Path(sys.executable), "_our_training.py", replace(request, **asked)))
     row = {
         "case": name,
         "peer": case.peer,
@@ -126,8 +127,9 @@ def compare(
     for figure in ("images_per_second", "images_per_cpu_second", "peak_anonymous_mib", "peak_cuda_mib"):
         row[figure] = {side: _median(runs, figure) for side, runs in sides.items() if runs}
     row["memory_ratio"] = _rounded(row["peak_anonymous_mib"]["ours"] / row["peak_anonymous_mib"]["theirs"])
-    if compiled:
-        row["compiled_ratio"] = _ratio(sides["compiled"], sides["theirs"], "images_per_second")
+    for other in others:
+        row[f"{other}_ratio"] = _ratio(sides[other], sides["theirs"], "images_per_second")
+    if "compiled" in others:
         row["compiled_start_seconds"] = round(_least(sides["compiled"]) - _least(sides["ours"]), 1)
     row["cpu_ratio"] = _ratio(sides["ours"], sides["theirs"], "images_per_cpu_second")
     row["ratio"] = _ratio(sides["ours"], sides["theirs"], "images_per_second")
@@ -157,6 +159,7 @@ def _rounded(ratio: float) -> float:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="60 steps, 2 repetitions, nothing compiled")
+    parser.add_argument("--bf16", action="store_true", help="ours with train.precision: bf16-mixed besides")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--data", type=Path, help="a folder with mnist/ in it; without it images are made")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -188,6 +191,9 @@ def main() -> int:
             python = environment(args.environments.expanduser().absolute())
     except (RuntimeError, OSError) as error:
         reason = str(error)
+    others = {} if args.quick else {"compiled": {"compiled": True}}
+    if args.bf16:
+        others["bf16"] = {"precision": "bf16-mixed"}
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         title = "" if reason else prepare(args.data, args.rows, Path(folder))
         for name in args.cases:
@@ -198,7 +204,7 @@ def main() -> int:
             batch_size = args.batch_size or case.batch_size
             request = Request(name, folder, args.steps, batch_size, args.threads, args.device)
             their = python if case.installed else own
-            row = compare(name, case, request, their, repetitions=args.repetitions, compiled=not args.quick)
+            row = compare(name, case, request, their, repetitions=args.repetitions, others=others)
             rows.append({**row, "data": title})
             print(rows[-1], file=sys.stderr)
     known = versions() | {name: number for name, _, number in (wanted.partition("==") for wanted in PEERS)}
