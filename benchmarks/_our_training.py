@@ -7,9 +7,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from _training_cases import BITS, CASES, LABELS, LEVELS, NO_LABELS, Request, Window, build
+from _training_cases import BITS, CASES, LABELS, LEVELS, NO_LABELS, Request, Window, bits_per_dim, build
 
 from augment.progress import silent
 from augment.training._batches import Rows, Sampler
@@ -67,7 +68,12 @@ def main() -> int:
             progress=silent,
         )
         loop.run()
-    print(json.dumps(window.speed().as_json()))
+        found: dict[str, Any] = window.speed().as_json()
+        if request.judged:
+            averaged: Any = build(case)
+            averaged.load_state_dict(loop.average.tensors)
+            found["bits_per_dim"] = bits_per_dim(averaged.net, request)
+    print(json.dumps(found))
     return 0
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _training_cases import BITS, CASES, LEVELS, WARM_STEPS, Case, Request, Window, build
+from _training_cases import BITS, CASES, LEVELS, WARM_STEPS, Case, Request, Window, bits_per_dim, build
 from torch import Tensor, nn
 
 BETAS = (0.9, 0.99)
@@ -155,8 +156,8 @@ def pythae_vae_gan_model(case: Case) -> Any:
     return VAEGAN(config, Encoder(), Decoder(), Discriminator())
 
 
-def pythae_pixelcnn(request: Request, case: Case, window: Window) -> None:
-    """pythae's PixelCNN with our net in the place of its own, trained by its BaseTrainer.
+def pythae_pixelcnn(request: Request, case: Case, window: Window) -> dict[str, float]:
+    """pythae's PixelCNN with our net in the place of its own, trained by its BaseTrainer; what rows held out cost.
 
     It reads and predicts bytes; the label is the one class that there is.
     """
@@ -192,7 +193,8 @@ def pythae_pixelcnn(request: Request, case: Case, window: Window) -> None:
         try:
             trainer.train()
         except StopError:
-            return
+            return {"bits_per_dim": bits_per_dim(model.net.net, request)} if request.judged else {}
+    raise RuntimeError("its trainer ended before the steps were taken")
 
 
 def pythae_callback(steps: int, window: Window) -> Any:
@@ -246,7 +248,7 @@ def torchcfm(request: Request, case: Case, window: Window) -> None:
                 return
 
 
-TRAININGS = {
+TRAININGS: dict[tuple[str, str], Callable[[Request, Case, Window], dict[str, float] | None]] = {
     ("pythae", "vae"): pythae,
     ("pythae", "vae_gan"): pythae_vae_gan,
     ("pythae", "pixelcnn"): pythae_pixelcnn,
@@ -259,8 +261,8 @@ def main() -> int:
     case = CASES[request.case]
     torch.set_num_threads(request.threads)
     window = Window(request.batch_size, torch.device(request.device))
-    TRAININGS[case.peer, case.model.kind](request, case, window)
-    print(json.dumps(window.speed().as_json()))
+    judged = TRAININGS[case.peer, case.model.kind](request, case, window)
+    print(json.dumps({**window.speed().as_json(), **(judged or {})}))
     return 0
 
 

@@ -6,12 +6,14 @@ Read in the project's environment and in that of the peers, which has torch and 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from models._contract import GenerativeModel, ModelConfig, OptimiserConfig, Span, TensorSpec
@@ -26,6 +28,7 @@ WARM_STEPS = 20  # before the clock starts: first steps choose kernels and fill 
 LEVELS = "x.npy"  # grey levels (rows, 1, 28, 28) uint8
 LABELS = "y.npy"  # int64
 NO_LABELS = "zeros.npy"  # as many zeros
+HELD_OUT = "held_out.npy"  # levels of rows that are not trained on
 BITS = "bits.npy"  # the levels over 127 as 0 and 1
 
 
@@ -136,6 +139,7 @@ class Request:
     device: str
     compiled: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    judged: bool = False  # whether the likelihood of the rows in HELD_OUT is measured at the end
 
 
 def build(case: Case) -> GenerativeModel:
@@ -145,6 +149,15 @@ def build(case: Case) -> GenerativeModel:
         width *= side
     spec = TensorSpec(case.shape, (Span("continuous", width, case.levels),), case.classes)
     return case.model.build(spec, torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def bits_per_dim(net: Any, request: Request) -> float:
+    """-log2 p(x) of a value of the rows that are held out, by a net whose likelihood is exact."""
+    rows = torch.from_numpy(np.load(Path(request.data) / HELD_OUT)).float() * (2 / (CASES[request.case].levels - 1)) - 1
+    labels = torch.zeros(len(rows), dtype=torch.long)
+    nats = [net.eval().log_likelihood(x, y) for x, y in zip(rows.split(50), labels.split(50), strict=True)]
+    return -float(torch.cat(nats).mean()) / (rows[0].numel() * math.log(2))
 
 
 @dataclass(frozen=True)
