@@ -92,7 +92,7 @@ class TrainSection(Section):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto",
-        description="auto: bfloat16 on a GPU that has it, else 32 bits; bf16-mixed also pays on a processor with AMX.",
+        description="auto: bfloat16 on a GPU that has it, else 32 bits; bf16-mixed may also pay on a CPU with AMX.",
     )
     checkpoint_seconds: float = Field(30.0, ge=0, allow_inf_nan=False, description="Seconds between checkpoints.")
     threads: int = Field(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from _markdown import decimals, plural, rounded, table
-from _measured_sections import bounds, exact, known, photos, scarce_classes, variants
+from _measured_sections import beside_pythae, bounds, exact, known, photos, scarce_classes, variants
 from adversarial_variants import VARIANTS
 
 from augment.config import MODELS
@@ -38,6 +38,7 @@ BENCHMARKS = (
     "scarce_images",
     "likelihood",
     "digits_likelihood",
+    "likelihood_beside_pythae",
     "likelihood_gate",
     "sampling",
     "colour_photos",
@@ -112,6 +113,7 @@ def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -
         bounds(measured["likelihood"]["rows"]),
         variants(measured["adversarial_variants"], VARIANTS),
         exact(measured["digits_likelihood"]["rows"], measured["sampling"]["rows"]),
+        beside_pythae(measured["likelihood_beside_pythae"]),
         known(measured["likelihood_gate"]["rows"]),
         photos(measured["colour_photos"]),
         *(section(kind, config, pictures) for kind, config in MODELS.items()),

@@ -11,8 +11,8 @@ writes by hand (`_plain_training.py`). The clock starts after the first 20 steps
 is the median of ours over theirs by the clock, `cpu_ratio` by the processor's time, which a loaded machine disturbs
 less, `compiled_ratio` that of ours with `train.compile: true` over the same runs of theirs (the seconds of compiling,
 counted in none, are `compiled_start_seconds`), `bf16_ratio`, with --bf16, that of ours with `train.precision:
-bf16-mixed`, which pays where a processor has units for it (AMX); `judged_ratio` counts the synthetic rows that the
-critic learns from in the place of images, since a peer may have fewer kinds of them.
+bf16-mixed` over theirs in 32 bits, for a processor that has units for it (AMX); `judged_ratio` counts the synthetic
+rows that the critic learns from in the place of images, since a peer may have fewer kinds of them.
 
 On a machine with a GPU: python benchmarks/models_vs_peers.py --device cuda --data DIR --steps 1500 --json
 """

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from models._contract import TensorSpec
 from models._levels import COLDEST, at_quantile, exact_level_index, level_value, tempered_shares
@@ -53,9 +52,7 @@ class GreyGrid:
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         beside = exact.movedim((1, 2), (3, 4))
         if beside.is_contiguous():  # levels side by side: then a softmax of many takes half the time
-            place_by_place = index.movedim(1, 3)
-            nats = functional.cross_entropy(beside.flatten(0, 3), place_by_place.flatten(), reduction="none")
-            return -nats.reshape(place_by_place.shape).sum((1, 2, 3))
+            return beside.log_softmax(4).gather(4, index.movedim(1, 3)[..., None]).sum((1, 2, 3, 4))
         return exact.log_softmax(2).gather(2, index[:, :, None]).sum((1, 2, 3, 4))
 
     def draw(self, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:

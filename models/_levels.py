@@ -15,8 +15,9 @@ def level_index(x: Tensor, levels: int) -> Tensor:
 
 
 def level_value(index: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
-    """The value in [-1, 1] of each level, of the same shape; a single level is -1."""
-    return index.to(dtype) * (2 / max(1, levels - 1)) - 1
+    """The value in [-1, 1] of each level, of the same shape, rounded once; a single level is -1."""
+    exact = torch.promote_types(dtype, torch.float32)
+    return (index.to(exact) * (2 / max(1, levels - 1)) - 1).to(dtype)
 
 
 def exact_level_index(x: Tensor, levels: int, called: str) -> Tensor:

@@ -46,7 +46,7 @@ class RasterNet(nn.Module, ABC):
     def inputs(self, x: Tensor) -> Tensor:
         """Rows ``(B, C, H, W)`` with the planes beside them, ``(B, C + 3, H, W)``."""
         inputs = torch.cat([x, self.where.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
-        # features of a place side by side: on a CPU convolutions then take four fifths of the time
+        # features of a place side by side: stacks of convolutions then take four fifths of the time on a CPU
         return inputs.contiguous(memory_format=torch.channels_last)
 
     def where_in_row(self, row: Tensor) -> Tensor:

@@ -57,12 +57,15 @@ def test_the_page_has_the_best_variant_first_and_says_what_stopped_another() -> 
 def test_the_page_says_what_each_switch_changes_of_two_variants() -> None:
     assert {name for pair in SWITCHES.values() for name in pair} <= set(variants.VARIANTS)
     measured = {"no R1, no R2": 0.8, "no R2": 0.4, "gan": 0.6}
-    rows = [variants.summarised([{**cell(0, figure), "variant": name}]) for name, figure in measured.items()]
+    rows = [
+        variants.summarised([{**cell(0, figure, "lost" if figure == 0.8 else None), "variant": name}])
+        for name, figure in measured.items()
+    ]
     text = variants_section({"machine": {"cpu": "a CPU"}, "versions": {"torch": "2.0"}, "rows": rows})
     assert "with 1 seed, a small difference is no evidence" in text
     assert text.splitlines()[-2:] == [
-        "| R1 | 0.80 | 0.40 | 0.80 | 0.40 | 0.50x |",
-        "| R2 besides R1 | 0.40 | 0.60 | 0.40 | 0.60 | 1.50x |",
+        "| R1 | 0.80 → 0.40 | 0.80 → 0.40 | 1,000 † → 1,000 | 0.50x |",
+        "| R2 besides R1 | 0.40 → 0.60 | 0.40 → 0.60 | 1,000 → 1,000 | 1.50x |",
     ]
 
 

@@ -168,6 +168,18 @@ def test_the_critic_of_the_plain_loop_minimises_what_ours_does() -> None:
     torch.testing.assert_close(critic_loss(contest, real, made, y, generator(5)), terms["loss"])
 
 
+def test_a_net_that_knows_nothing_needs_eight_bits_for_a_grey_value(tmp_path: Path) -> None:
+    from _training_cases import CASES, HELD_OUT, Request, bits_per_dim, build
+
+    model: Any = build(CASES["pixelcnn pythae"])
+    with torch.no_grad():
+        for weights in model.net.last.parameters():
+            weights.zero_()
+    rows = np.random.default_rng(0).integers(256, size=(2, 1, 28, 28), dtype=np.uint8)
+    np.save(tmp_path / HELD_OUT, rows)
+    assert bits_per_dim(model.net, Request("pixelcnn pythae", str(tmp_path), 40, 2, 1, "cpu")) == pytest.approx(8)
+
+
 @pytest.mark.slow
 def test_our_trainer_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     from _training_cases import Request

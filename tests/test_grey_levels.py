@@ -34,6 +34,16 @@ def test_a_likelihood_does_not_depend_on_how_logits_lie_in_memory() -> None:
     torch.testing.assert_close(grid.log_likelihood(beside, index), expected)
 
 
+@pytest.mark.parametrize(("levels", "dtype"), [(64, torch.float16), (64, torch.bfloat16), (256, torch.float64)])
+def test_levels_of_any_precision_are_their_own_index(levels: int, dtype: torch.dtype) -> None:
+    index = torch.arange(levels).reshape(1, 1, 8, -1)
+    grid = GreyGrid(1, 8, levels // 8, levels)
+    values = grid.values(index, dtype)
+    assert values.dtype == dtype
+    torch.testing.assert_close(values.double(), (index.double() * 2 / (levels - 1) - 1).to(dtype).double())
+    assert torch.equal(grid.index(values), index)
+
+
 def test_a_level_of_no_probability_is_not_drawn_at_the_end_of_the_quantiles() -> None:
     levels = GRID.draw(LOGITS.expand(2, 4), torch.tensor([0.0, 1 - 1e-7]), 1.0)
     assert levels.tolist() == [1, 3]
