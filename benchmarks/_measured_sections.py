@@ -273,7 +273,7 @@ def variants(document: Mapping[str, Any], names: Iterable[str] = ()) -> str:
         title = row["case"] if row["settings"] else f"**{row['case']}**"
         settings = json.dumps({"kind": row["kind"], **row["settings"]}).replace('"', "")[1:-1]
         values = [decimals(row[name]["mean"], row[name]["se"], digits) for name, digits in figures.items()]
-        lines.append([title, f"`{settings}`", *values, f"{row['steps']['mean']:,.0f}{' †' * bool(row['stopped'])}"])
+        lines.append([title, f"`{settings}`", *values, _steps(row)])
     headings = ["variant", "settings", "Fréchet", "coverage", "density", "label agreement", "accuracy", "steps"]
     where = there[0].get("measured_on", document)
     lacking = [name for name in names if name not in {row["case"] for row in document["rows"]}]
@@ -291,6 +291,11 @@ def variants(document: Mapping[str, Any], names: Iterable[str] = ()) -> str:
     return said.rstrip() + "\n\n" + table(headings, lines) + ended + _switches({row["case"]: row for row in there})
 
 
+def _steps(row: Mapping[str, Any]) -> str:
+    """How many steps a variant took, and whether it stopped itself."""
+    return f"{row['steps']['mean']:,.0f}{' †' * bool(row['stopped'])}"
+
+
 def _switches(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """A table of what each switch changes, the most helpful first; nothing where no pair was measured."""
     there = {case: row for case, row in rows.items() if row["frechet"]["mean"]}
@@ -305,7 +310,7 @@ def _switches(rows: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for name in sorted(pairs, key=change):
         figures = [decimals(row[figure]["mean"], None, 2) for figure in ("frechet", "accuracy") for row in pairs[name]]
-        steps = [f"{row['steps']['mean']:,.0f}{' †' * bool(row['stopped'])}" for row in pairs[name]]
+        steps = map(_steps, pairs[name])
         lines.append([name, *(" → ".join(pair) for pair in (figures[:2], figures[2:], steps)), f"{change(name):.2f}x"])
     headings = ["switch", "Fréchet, without → with", "accuracy, without → with", "steps, without → with", "ratio"]
     seeds = min(row["seeds"] for pair in pairs.values() for row in pair)

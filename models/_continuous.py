@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._contract import TensorSpec
-from models._levels import level_index
+from models._levels import bin_width, level_index
 
 MARGIN = 0.25  # at least so far lie the outermost levels from the edge of their bins; a grey level of 256 is 0.008
 
@@ -50,11 +50,6 @@ def as_rows(spec: TensorSpec, values: Tensor) -> Tensor:
         else:
             parts.append(level_index(part, span.levels) * bin_width(span.levels) - 1)
     return torch.cat(parts, dim=1).reshape(values.shape)
-
-
-def bin_width(levels: int) -> float:
-    """The distance of two neighbours among so many levels in [-1, 1]; 2 where there is but one."""
-    return 2 / max(1, levels - 1)
 
 
 def split_spans(spec: TensorSpec, x: Tensor) -> tuple[Tensor, ...]:

@@ -9,6 +9,11 @@ COLDEST = 1e-30  # a lower temperature counts as 0, since 32 bits may hold none 
 OFF_LEVEL = 0.01  # of the distance of two levels: farther from the nearest one no rounding error lies
 
 
+def bin_width(levels: int) -> float:
+    """The distance of two neighbours among so many levels in [-1, 1]; 2 where there is but one."""
+    return 2 / max(1, levels - 1)
+
+
 def level_index(x: Tensor, levels: int) -> Tensor:
     """The index of the level nearest to each value of ``x`` in [-1, 1]."""
     return ((x + 1) * ((levels - 1) / 2)).round().long().clamp(0, levels - 1)
@@ -17,7 +22,7 @@ def level_index(x: Tensor, levels: int) -> Tensor:
 def level_value(index: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
     """The value in [-1, 1] of each level, of the same shape, rounded once; a single level is -1."""
     exact = torch.promote_types(dtype, torch.float32)
-    return (index.to(exact) * (2 / max(1, levels - 1)) - 1).to(dtype)
+    return (index.to(exact) * bin_width(levels) - 1).to(dtype)
 
 
 def exact_level_index(x: Tensor, levels: int, called: str) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from _model_cases import generator
 from _toy_flows import GRID, MIXED
 
-from models._continuous import as_continuous, as_rows, bin_width
+from models._continuous import as_continuous, as_rows
 from models._contract import Span, TensorSpec
+from models._levels import bin_width
 
 
 @pytest.mark.parametrize("spec", [MIXED, GRID], ids=["vector", "grid"])

@@ -11,8 +11,9 @@ from _model_cases import generator, some_rows, train
 from _toy_flows import GRID, LINE, MIXED, PLANE, SMALL, recorded
 from torch import Tensor, nn
 
-from models._continuous import as_rows, bin_width
+from models._continuous import as_rows
 from models._contract import Batch, Span, TensorSpec
+from models._levels import bin_width
 from models._solvers import SOLVERS
 from models._unet import Exemplars
 from models.flow_matching import FlowMatching, FlowMatchingConfig, draw_times
