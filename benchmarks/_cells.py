@@ -13,7 +13,7 @@ from typing import Any
 from _machine import machine, versions
 
 from augment.errors import AugmentError
-from augment.store import write_atomically
+from augment.store import locked, remove_lock, write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 UNFINISHED = Path(__file__).parents[1] / "build"  # of quick runs, whose figures nobody should quote
@@ -44,7 +44,7 @@ class Cells:
         self.summary = summary
         self.row = tuple(row)
         self._asked: dict[tuple[Any, ...], Cell] = {}
-        self.cells: list[Cell] = json.loads(path.read_text())["cells"] if path.exists() else []
+        self.cells = self._kept()
 
     def fill(self, asked: Cell, measure: Callable[[], Cell]) -> None:
         """Measure the cell that ``asked`` names, unless it is there, and keep it; what cannot be measured is said."""
@@ -80,11 +80,17 @@ class Cells:
         rows = [self.summary(self._alike(group, cells)) for group, cells in groups.items()] + list(absent)
         return {"machine": machine(), "versions": versions(), "rows": rows, "cells": self.cells}
 
+    def _kept(self) -> list[Cell]:
+        return json.loads(self.path.read_text())["cells"] if self.path.exists() else []
+
     def _keep(self, cells: Iterable[Cell]) -> None:
-        by_place = {self._place(cell): cell for cell in (*self.cells, *cells)}
-        self.cells = [by_place[place] for place in sorted(by_place)]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps(self.document(), indent=1) + "\n")
+        """Put the cells beside those that the file holds by now: another process may have kept some."""
+        lock = self.path.with_suffix(".lock")
+        with locked(lock):
+            by_place = {self._place(cell): cell for cell in (*self._kept(), *cells)}
+            self.cells = [by_place[place] for place in sorted(by_place)]
+            write_atomically(self.path, json.dumps(self.document(), indent=1) + "\n")
+        remove_lock(lock)
 
     def _alike(self, group: tuple[Any, ...], cells: list[Cell]) -> list[Cell]:
         """The cells that were measured as those asked for now, else as most of them were."""

@@ -5,15 +5,16 @@
 DIR holds mnist/, fashion-mnist/, adult/, mammography/ and german-credit/; rows whose data are not there are reported
 as absent. Digits need none. Of images the five odd classes are cut to so many training rows, the even ones to 300
 (digits: 60); of tables the rarer class, the other to 4,000 (mammography 1,200, German credit 250). Each cell (data with
-scarcity, model, seed) draws its real rows anew and goes through the product's own stages in a store of its own: ingest,
-training, drawing, judging by all gates, and every arm of the worth stage, the search for the best classical policy
-included. All is the model's default. Test rows are the same for all seeds.
+scarcity, model, seed) draws its real rows anew and goes through the product's own stages: ingest, training, drawing,
+judging by all gates, and every arm of the worth stage, the search for the best classical policy included. Models of one
+seed share a store, so that what needs real rows alone is done once. All is the model's default. Test rows are the same
+for all seeds.
 
 A row is one model on one data set with one scarcity. Arms with and without synthetic rows are chosen by their balanced
 accuracy on validation rows, in the mean over seeds; figures, `ratio` and the verdict are of test rows. Intervals hold
 95 %, by Student's t over the differences seed by seed. Cells whose rows a gate refuses count all the same, and how many
 were refused is said. Finished cells are kept in benchmarks/results/worth.json, those of a quick run in build/; a run
-that was ended goes on. Times are CPU seconds of one thread.
+that was ended goes on, and several may fill the file side by side. Times are CPU seconds of one thread.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from _worth_data import SCARCE, SOURCES, Sizes, is_there, run_config
 from families import cpu_seconds
 from scarce_images import interval
 
-from augment.config import MODELS
+from augment.config import MODELS, RunConfig
 from augment.gates import load_gates
 from augment.generation import generate_shard
 from augment.ingest import ingest
@@ -51,43 +52,50 @@ KINDS = {"images": ("warp_vae", "flow_matching"), "tables": ("vae", "flow_matchi
 METRIC = "balanced_accuracy"
 SEARCH, QUICK_SEARCH = 12, 4
 QUICK = Sizes(train_steps=40, test=300)
+T = TypeVar("T")
 
 
-def measure(data: Path | None, name: str, scarce: int, kind: str, seed: int, sizes: Sizes, search: int) -> Cell:
-    """One cell: the scores of every arm, which gates refused the rows, and what each part cost."""
+def measure(make_config: Callable[[], RunConfig], search: int, of_real_rows: dict[str, float]) -> Cell:
+    """One cell: the scores of every arm, which gates refused the rows, and what each part cost.
+
+    What is done with real rows alone is found in the store by all models after the first. ``of_real_rows`` keeps what
+    it cost that one, so that it is counted for each.
+    """
+    config = make_config()
+    seed = config.seed
     seconds: dict[str, float] = {}
 
-    def timed(part: str, action: Any) -> Any:
+    def timed(part: str, action: Callable[[], T], of_real: str | None = None) -> T:
         spent, found = cpu_seconds(action)
+        if of_real is not None:
+            spent = of_real_rows.setdefault(of_real, spent)
         seconds[part] = round(seconds.get(part, 0.0) + spent, 3)
         return found
 
-    with tempfile.TemporaryDirectory(prefix="worth-") as temporary:
-        config = run_config(data, name, scarce, kind, seed, Path(temporary), sizes)
-        store, checks = Store.open(config.store), active_checks([])
-        real = timed("ingest", lambda: ingest(config.source, config.split, seed, store))
-        wanted = rows_to_draw(config.plan, real, store)
-        reference = timed("gates", lambda: make_reference(real, checks, seed, store))
-        model = timed("train", lambda: train(real, config.model, config.train, seed, store))
-        shards: list[ArtifactRef] = []
-        judged: list[ArtifactRef] = []
-        for number in range(config.generate.rounds + 1):
-            for request in round_requests(config.generate, model, wanted, judged, number, store):
-                draw = partial(generate_shard, model, real, config.generate, request, seed, store)
-                shards.append(timed("draw", draw))
-                judge = partial(judge_shard, shards[-1], reference, real, checks, store, list(judged))
-                judged.append(timed("gates", judge))
-        audit = timed("gates", lambda: conclude(real, reference, model, wanted, shards, judged, checks, store))
-        rows = Rows(real, shards, judged)
-        searched = timed("search", lambda: search_classical(real, search, seed, store))
-        known = timed("arms", lambda: measure_real(real, searched, 0, seed, store))
-        arms = timed("arms", lambda: measure_arms(rows, searched, known, True, 0, seed, store))
-        worth = load_worth(conclude_worth(rows, searched, [arms], [], METRIC, 1, 0.05, seed, store), store)
-        failed = [
-            gate.gate
-            for gate in load_gates(store.path(audit) / "gates.json")
-            if gate.passed is False and gate.severity == "critical"
-        ]
+    store, checks = Store.open(config.store), active_checks([])
+    real = timed("ingest", lambda: ingest(config.source, config.split, seed, store), "rows")
+    wanted = rows_to_draw(config.plan, real, store)
+    reference = timed("gates", lambda: make_reference(real, checks, seed, store), "reference")
+    model = timed("train", lambda: train(real, config.model, config.train, seed, store))
+    shards: list[ArtifactRef] = []
+    judged: list[ArtifactRef] = []
+    for number in range(config.generate.rounds + 1):
+        for request in round_requests(config.generate, model, wanted, judged, number, store):
+            draw = partial(generate_shard, model, real, config.generate, request, seed, store)
+            shards.append(timed("draw", draw))
+            judge = partial(judge_shard, shards[-1], reference, real, checks, store, list(judged))
+            judged.append(timed("gates", judge))
+    audit = timed("gates", lambda: conclude(real, reference, model, wanted, shards, judged, checks, store))
+    rows = Rows(real, shards, judged)
+    searched = timed("search", lambda: search_classical(real, search, seed, store), "search")
+    known = timed("arms", lambda: measure_real(real, searched, 0, seed, store), "arms")
+    arms = timed("arms", lambda: measure_arms(rows, searched, known, True, 0, seed, store))
+    worth = load_worth(conclude_worth(rows, searched, [arms], [], METRIC, 1, 0.05, seed, store), store)
+    failed = [
+        gate.gate
+        for gate in load_gates(store.path(audit) / "gates.json")
+        if gate.passed is False and gate.severity == "critical"
+    ]
     found = {arm.name: {"role": arm.role, "validation": arm.validation, "test": arm.test} for arm in worth.arms}
     return {
         "refused_by": failed,
@@ -184,13 +192,16 @@ def main() -> int:
                 continue
             form = SOURCES[name].form
             for scarce in args.scarce or (SCARCE[name][:1] if args.quick else SCARCE[name]):
-                for kind in args.kinds or KINDS[form]:
-                    code = hash_json([code_version(*CODE), model_code(MODELS[kind]())])[:16]
-                    asked = {
-                        "data": f"{name}, {scarce} rows", "kind": kind, "seed": seed,
-                        "settings": sizes.model_dump() | {"search": search}, "code": code,
-                    }  # fmt: skip
-                    cells.fill(asked, partial(measure, args.data, name, scarce, kind, seed, sizes, search))
+                of_real_rows: dict[str, float] = {}
+                with tempfile.TemporaryDirectory(prefix="worth-") as folder:
+                    for kind in args.kinds or KINDS[form]:
+                        code = hash_json([code_version(*CODE), model_code(MODELS[kind]())])[:16]
+                        asked = {
+                            "data": f"{name}, {scarce} rows", "kind": kind, "seed": seed,
+                            "settings": sizes.model_dump() | {"search": search}, "code": code,
+                        }  # fmt: skip
+                        config = partial(run_config, args.data, name, scarce, kind, seed, Path(folder), sizes)
+                        cells.fill(asked, partial(measure, config, search, of_real_rows))
     document = cells.document([{**row, "ratio": None} for row in absent])
     if args.json:
         print(json.dumps({name: document[name] for name in ("machine", "versions", "rows")}, indent=1))
