@@ -32,7 +32,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from _cells import RESULTS, UNFINISHED, Cell, Cells, mean_and_error
-from _worth_data import SCARCE, SOURCES, Sizes, is_there, run_config
+from _worth_data import SCARCE, SOURCES, Form, Sizes, is_there, run_config
 from families import cpu_seconds
 from scarce_images import interval
 
@@ -48,7 +48,8 @@ from augment.validation import active_checks, conclude, judge_shard, make_refere
 from augment.worth.lift import Rows, conclude_worth, load_worth, measure_arms, measure_real, search_classical
 
 CODE = ("augment.worth", "augment.generation", "augment.training", "augment.checks", "augment.codec", "augment.columns")
-KINDS = {"images": ("warp_vae", "flow_matching"), "tables": ("vae", "flow_matching")}
+FORMS: dict[Form, str] = {"images": "grid", "tables": "vector"}
+KINDS = {form: tuple(kind for kind in sorted(MODELS) if rows in MODELS[kind].accepts) for form, rows in FORMS.items()}
 METRIC = "balanced_accuracy"
 SEARCH, QUICK_SEARCH = 12, 4
 QUICK = Sizes(train_steps=40, test=300)
@@ -123,6 +124,7 @@ def summarised(cells: list[Cell]) -> Cell:
     """What the cells of a model at one scarcity show."""
     one, done = cells[0], [cell for cell in cells if "absent" not in cell]
     row: Cell = {"case": f"{one['data']} {one['kind']}", "data": one["data"], "kind": one["kind"], "seeds": len(done)}
+    row["stopped"] = [{"seed": cell["seed"], "why": cell["absent"]} for cell in cells if "absent" in cell]
     if not done:
         return {**row, "absent": one["absent"], "ratio": None}
     first, second = best(done, "with"), best(done, "without")
@@ -133,7 +135,8 @@ def summarised(cells: list[Cell]) -> Cell:
     pairs = {
         part: zip(score(done, first, part), score(done, second, part), strict=True) for part in ("validation", "test")
     }
-    lifts = {part: interval(a - b for a, b in found) for part, found in pairs.items()}
+    by_seed = {part: [a - b for a, b in found] for part, found in pairs.items()}
+    lifts = {part: interval(found) for part, found in by_seed.items()}
     low, high = lifts["test"]["low"], lifts["test"]["high"]
     word = "no clear difference"
     if low is None or high is None:
@@ -151,6 +154,7 @@ def summarised(cells: list[Cell]) -> Cell:
         "without": second,
         "validation_lift": lifts["validation"],
         "lift": lifts["test"],
+        "lifts": by_seed["test"],
         "others": others,
         "verdict": word,
         "refused": sum(bool(c["refused_by"]) for c in done),

@@ -15,18 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _cells import RESULTS, Cell
+from _cells import RESULTS
 from _markdown import table
 from _worth_data import SCARCE, SOURCES
 from scipy.stats import ttest_1samp
-from worth import KINDS, score
+from worth import KINDS
 
 from augment.worth.statistics import holm
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "worth.md"
 PLOT = ROOT / "docs" / "pictures" / "worth.png"
-SEEDS = 8  # of a case that is measured whole
 NAMES = {
     "digits": "digits",
     "mnist": "MNIST",
@@ -59,15 +58,26 @@ EVERY = """\
 The same for each model that was tried, its arm chosen on validation rows. Models with less than half the seeds of the
 most measured one take no part in the choice above.
 """
+STOPPED = """\
+## Trainings that ended without a model
+
+They drew no rows, and count in no mean above.
+"""
+MEASURED = """\
+## Seeds measured
+
+Of each model at each number of rows in a scarce class, in the order of the heading; a whole measurement has 8. The
+default run of `benchmarks/worth.py` measures what is lacking.
+"""
 
 
-def page(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
-    """The whole page in Markdown, from the rows and cells that the benchmark kept."""
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The whole page in Markdown, from the rows that the benchmark kept."""
     there = [row for row in rows if "absent" not in row]
     parts = [INTRODUCTION]
     if any(row["seeds"] > 1 for row in there):
-        parts += [PLOT_TEXT, best_table(chosen(there), cells), summary(chosen(there), cells), EVERY, every_table(there)]
-    return "\n".join([*parts, missing(rows)])
+        parts += [PLOT_TEXT, best_table(chosen(there)), summary(chosen(there)), EVERY, every_table(there)]
+    return "\n".join([*parts, *stopped(rows), MEASURED, measured_table(rows)])
 
 
 def chosen(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -102,18 +112,9 @@ def rows_of(case: str) -> int:
     return int(case.partition(", ")[2].split()[0])
 
 
-def differences(row: Mapping[str, Any], cells: Sequence[Cell]) -> list[float]:
-    """The lift on test rows at each seed of a row of the benchmark."""
-    own = [
-        cell for cell in cells if (cell["data"], cell["kind"]) == (row["data"], row["kind"]) and "absent" not in cell
-    ]
-    pairs = zip(score(own, row["with"], "test"), score(own, row["without"], "test"), strict=True)
-    return [a - b for a, b in pairs]
-
-
-def adjusted(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> list[float]:
+def adjusted(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """The p-values of the rows' lifts by Student's t over seeds, adjusted for there being several."""
-    return holm([p_value(differences(row, cells)) for row in rows])
+    return holm([p_value(row["lifts"]) for row in rows])
 
 
 def p_value(lifts: Sequence[float]) -> float:
@@ -123,10 +124,10 @@ def p_value(lifts: Sequence[float]) -> float:
     return float(ttest_1samp(lifts, 0).pvalue)
 
 
-def best_table(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+def best_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a case: the best without, the best with, and what lies between them."""
     lines = []
-    for row, p in zip(rows, adjusted(rows, cells), strict=True):
+    for row, p in zip(rows, adjusted(rows), strict=True):
         more = row["arms"].get("more real rows")
         lines.append(
             [
@@ -181,26 +182,40 @@ def lift(row: Mapping[str, Any]) -> str:
     return said if found["low"] is None else f"{said} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
 
 
-def summary(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> str:
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many cases each verdict has, and how many lifts remain after all were counted."""
     counts = {word: sum(row["verdict"] == word for row in rows) for word in ("helps", "no clear difference", "harms")}
     said = ", ".join(f"{count} {word}" for word, count in counts.items())
-    pairs = zip(rows, adjusted(rows, cells), strict=True)
+    pairs = zip(rows, adjusted(rows), strict=True)
     sure = [f"{row['data']} ({lift(row)})" for row, p in pairs if p <= 0.05]
     return f"Of {len(rows)} cases: {said}. With p adjusted to 0.05 at most: {'; '.join(sure) or 'none'}.\n"
 
 
-def missing(rows: Iterable[Mapping[str, Any]]) -> str:
-    """What was planned and is not measured in full, a line for each data set and model."""
-    seeds = {(row["data"], row["kind"]): 0 if "absent" in row else row["seeds"] for row in rows}
+def stopped(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The trainings that ended without a model, each with its reason, under a heading; nothing where there are none."""
+    lines = [
+        f"- {NAMES[data_of(row['data'])]}, {rows_of(row['data'])} rows, `{row['kind']}`, seed {cell['seed']}: "
+        f"{cell['why']}\n"
+        for row in sorted(rows, key=lambda row: (*place(row["data"]), row["kind"]))
+        for cell in row["stopped"]
+    ]
+    return [STOPPED, "".join(lines)] if lines else []
+
+
+def measured_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """How many seeds of each model and case are measured, a line a model and a column a data set."""
+    seeds = {(row["data"], row["kind"]): row["seeds"] for row in rows}
     lines = []
-    for name, source in SOURCES.items():
-        for kind in KINDS[source.form]:
-            done = {scarce: seeds.get((f"{name}, {scarce} rows", kind), 0) for scarce in SCARCE[name]}
-            lacking = [f"{scarce} rows ({count} of {SEEDS} seeds)" for scarce, count in done.items() if count < SEEDS]
-            if lacking:
-                lines.append(f"- {NAMES[name]}, `{kind}`: {', '.join(lacking)}\n")
-    return f"## Not measured in full\n\n{''.join(lines)}" if lines else ""
+    for kind in sorted({kind for kinds in KINDS.values() for kind in kinds}):
+        done = [
+            " ".join(str(seeds.get((f"{name}, {scarce} rows", kind), 0)) for scarce in SCARCE[name])
+            if kind in KINDS[source.form]
+            else ""
+            for name, source in SOURCES.items()
+        ]
+        lines.append([f"`{kind}`", *done])
+    headings = [f"{NAMES[name]}: {', '.join(map(str, SCARCE[name]))}" for name in SOURCES]
+    return table(["model", *headings], lines)
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -233,14 +248,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, say whether the page is up to date")
     args = parser.parse_args()
     kept = RESULTS / "worth.json"
-    measured = json.loads(kept.read_text()) if kept.exists() else {"rows": [], "cells": []}
-    written = page(measured["rows"], measured["cells"])
+    measured = json.loads(kept.read_text())["rows"] if kept.exists() else []
+    written = page(measured)
     if args.check:
         same = PAGE.exists() and PAGE.read_text() == written
         print("up to date" if same else f"{PAGE} is out of date; run python benchmarks/worth_page.py", file=sys.stderr)
         return 0 if same else 1
     PAGE.write_text(written)
-    best = chosen(row for row in measured["rows"] if "absent" not in row)
+    best = chosen(row for row in measured if "absent" not in row)
     if best:
         draw(best, PLOT)
     return 0
