@@ -37,7 +37,7 @@ def predict(model: ArtifactRef, rows: pa.RecordBatch | pa.Table, store: Store, d
     if not model_config(model, store).classifies():
         raise InputError(
             f"the model artifact {model.key} tells no classes apart; train a gan with model.techniques.classify true, "
-            "or on a table a masked_mlp."
+            "or a model whose likelihood is exact: on images a pixelcnn, on a table a masked_mlp."
         )
     net, codec = load_model(model, store, device)
     assert isinstance(net, ClassifiesRows)

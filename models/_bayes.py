@@ -1,4 +1,7 @@
-"""What an exact ln p(x|y) says of rows beside how to draw them: which class they are of, and how odd they are."""
+"""What an exact ln p(x|y) says of rows beside how to draw them: which class they are of, and how odd they are.
+
+And which rows it says it of.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models._contract import Batch, KnowsLikelihood
+from models._contract import Batch, KnowsLikelihood, TensorSpec
 
 POOLED_ROWS = 4.0  # how many rows of a class the spread of all classes counts as
 
@@ -23,6 +26,43 @@ def class_log_joint(model: KnowsLikelihood, x: Tensor, log_prior: Tensor) -> Ten
         for y in range(len(log_prior))
     ]
     return torch.stack(joint, dim=1)
+
+
+class SeenClasses(nn.Module):
+    """p(y) of the rows of a training, as often as they were in the batches."""
+
+    seen: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64))  # whole numbers: not averaged
+
+    def forward(self, y: Tensor) -> None:
+        """Count the labels ``(B,)`` of a batch in training; -1 is none."""
+        if self.training:
+            self.seen.scatter_add_(0, y.clamp_min(0), (y >= 0).long())
+
+    def log_prior(self) -> Tensor:
+        """ln p(y), ``(num_classes,)``, by Laplace's rule: as if each class had been seen once more."""
+        seen = (self.seen + 1).to(torch.get_default_dtype())
+        return (seen / seen.sum()).log()
+
+
+def refuse_other_rows(spec: TensorSpec, y: Tensor, x: Tensor | None = None) -> None:
+    """Nothing, if labels ``y`` are of the classes of ``spec`` or -1, and rows ``x`` are of its shape, with one each.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if x is not None and tuple(x.shape[1:]) != spec.shape:
+        raise ValueError(f"a row of this model has the shape {spec.shape}, not {tuple(x.shape[1:])}")
+    if x is not None and len(y) != len(x):
+        raise ValueError(f"{len(x)} rows have a label each, not {len(y)}")
+    if len(y) and not -1 <= int(y.min()) <= int(y.max()) < spec.num_classes:
+        raise ValueError(
+            f"the labels of {spec.num_classes} classes are 0 to {spec.num_classes - 1}, or -1 of a row without one, "
+            f"not {int(y.min())} to {int(y.max())}"
+        )
 
 
 @dataclass(frozen=True)

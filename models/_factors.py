@@ -211,7 +211,12 @@ class Categories:
             raise ValueError(f"a category is a 1 among zeros, and one of {self.outcomes} values is not")
 
     def index(self, values: Tensor) -> Tensor:
-        """The category of each span."""
+        """The category of each span.
+
+        Raises:
+            ValueError: one is not one-hot.
+        """
+        self.refuse_impossible(values)
         return values.argmax(dim=2)
 
     def log_within(self, values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from models._bayes import SeenClasses, class_log_joint, refuse_other_rows
 from models._contract import Batch, GenerativeModel, Objective, OptimiserConfig, TensorSpec
 from models._grey_levels import GreyGrid, uniform_noise
 from models._raster import Places, draw_in_raster_order, places_known
@@ -69,13 +70,15 @@ class RasterNet(nn.Module, ABC):
 class RasterModel(GenerativeModel):
     """p(x|y) as a product over values, each given all that come before it in raster order.
 
-    A row is drawn value by value, by caches of what the layers have heard; the temperature divides the logits.
+    A row is drawn value by value, by caches of what the layers have heard; the temperature divides the logits. What
+    class a row is of follows by Bayes' rule from p(x|y) and how often each class was in the batches.
     """
 
     def __init__(self, spec: TensorSpec, net: RasterNet, optimiser: OptimiserConfig) -> None:
         super().__init__()
         self.spec = spec
         self.net = net
+        self.classes = SeenClasses(spec.num_classes)
         self.grid = net.grid
         self.optimiser = optimiser
 
@@ -84,6 +87,7 @@ class RasterModel(GenerativeModel):
         return [Objective("likelihood", tuple(self.parameters()), self._loss, self.optimiser)]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        self.classes(batch.y)
         nats = -self.net.log_likelihood(batch.x, batch.y).mean()
         return {"loss": nats, "bits_per_dim": nats.detach() / (self.spec.size * math.log(2))}
 
@@ -92,8 +96,9 @@ class RasterModel(GenerativeModel):
         """ln p(x|y) in nats, shape ``(B,)``.
 
         Raises:
-            ValueError: a value lies between two levels.
+            ValueError: a value lies between two levels; rows have another shape, or not a label of the classes each.
         """
+        refuse_other_rows(self.spec, batch.y, batch.x)
         widest = max(max(weights.shape[:2]) for weights in self.net.parameters() if weights.dim() > 1)
         of_a_place = max(self.grid.channels * self.grid.levels, widest)
         at_once = max(1, VALUES_AT_ONCE // (self.grid.height * self.grid.width * of_a_place))
@@ -102,7 +107,12 @@ class RasterModel(GenerativeModel):
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Rows ``(B, *shape)``, drawn value by value."""
+        """Rows ``(B, *shape)``, drawn value by value.
+
+        Raises:
+            ValueError: a label is none of the classes.
+        """
+        refuse_other_rows(self.spec, labels)
         noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
         levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature)
         return self.grid.values(levels)
@@ -115,15 +125,19 @@ class RasterModel(GenerativeModel):
 
         Raises:
             ValueError: an unknown place comes before a known one in raster order; a known value lies between levels;
-                there are not as many labels as rows.
+                rows have another shape, or not a label of the classes each.
         """
-        if len(labels) != len(x):
-            raise ValueError(f"{len(x)} rows to complete have a label each, not {len(labels)}")
+        refuse_other_rows(self.spec, labels, x)
         count = places_known(known, self.grid)
         given = self.grid.index(torch.where(known, x, -1.0))
         noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
         levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature, given, count)
         return torch.where(known, x, self.grid.values(levels))
+
+    @torch.no_grad()
+    def class_logits(self, x: Tensor) -> Tensor:
+        """ln p(x, y) in nats of rows ``(B, *shape)`` and every class, ``(B, num_classes)``; its softmax is p(y|x)."""
+        return class_log_joint(self, x, self.classes.log_prior())
 
 
 def where_in(grid: GreyGrid) -> Tensor:

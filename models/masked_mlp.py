@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from models._bayes import class_log_joint
+from models._bayes import SeenClasses, class_log_joint, refuse_other_rows
 from models._contract import (
     Batch,
     Form,
@@ -50,14 +50,12 @@ class MaskedMlp(GenerativeModel):
     the temperature divides the logits. Every draw takes one uniform number a column.
     """
 
-    seen: Tensor
-
     def __init__(self, spec: TensorSpec, net: MadeNet, settings: MaskedMlpConfig) -> None:
         super().__init__()
         self.spec = spec
         self.net = net
         self.settings = settings
-        self.register_buffer("seen", torch.zeros(spec.num_classes, dtype=torch.int64))  # whole numbers: not averaged
+        self.classes = SeenClasses(spec.num_classes)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -69,22 +67,18 @@ class MaskedMlp(GenerativeModel):
         return [Objective("likelihood", tuple(self.parameters()), self._loss, self.settings.optimiser)]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        if self.training:
-            self.seen.scatter_add_(0, batch.y.clamp_min(0), (batch.y >= 0).long())
+        self.classes(batch.y)
         return {"loss": -self.net.log_likelihood(batch.x, batch.y).mean()}
-
-    def log_prior(self) -> Tensor:
-        """ln p(y), ``(num_classes,)``, by Laplace's rule: as if each class had been seen once more."""
-        seen = (self.seen + 1).to(self.net.direct.weight.dtype)
-        return (seen / seen.sum()).log()
 
     @torch.no_grad()
     def log_likelihood(self, batch: Batch) -> Tensor:
         """ln p(x|y) in nats, shape ``(B,)``: a density of numbers, a probability of levels and categories.
 
         Raises:
-            ValueError: a value lies between two of its levels.
+            ValueError: a value lies between two of its levels, or a category is not one-hot; rows have another shape,
+                or not a label of the classes each.
         """
+        refuse_other_rows(self.spec, batch.y, batch.x)
         at_once = max(1, VALUES_AT_ONCE // sum(len(g.numbers) * g.outcome.outcomes for g in self.net.factors.groups))
         parts = zip(torch.split(batch.x, at_once), torch.split(batch.y, at_once), strict=True)
         return torch.cat([self.net.log_likelihood(x, y) for x, y in parts])
@@ -108,11 +102,10 @@ class MaskedMlp(GenerativeModel):
 
         Raises:
             ValueError: an unknown column comes before a known one in the order, or is known in part; a known number is
-                not finite, a known value lies between its levels, or a known category is not one-hot; there are not as
-                many labels as rows.
+                not finite, a known value lies between its levels, or a known category is not one-hot; rows have another
+                shape, or not a label of the classes each.
         """
-        if len(labels) != len(x):
-            raise ValueError(f"{len(x)} rows to complete have a label each, not {len(labels)}")
+        refuse_other_rows(self.spec, labels, x)
         count = columns_known(known, self.net.factors, self.order)
         told = set(self.order[:count])
         for outcome, numbers, places in self.net.factors.groups:
@@ -130,12 +123,12 @@ class MaskedMlp(GenerativeModel):
 
         Of a row with a missing number it is that of the draw which stands for the number.
         """
-        return class_log_joint(self, x, self.log_prior())
+        return class_log_joint(self, x, self.classes.log_prior())
 
     @torch.no_grad()
     def sample_labels(self, rows: int, generator: torch.Generator) -> Tensor:
         """So many labels drawn from p(y), ``(rows,)``; rows that are then sampled for them are drawn from p(x, y)."""
-        return self._labels(self.log_prior().expand(rows, -1), generator)
+        return self._labels(self.classes.log_prior().expand(rows, -1), generator)
 
     @torch.no_grad()
     def sample_labels_of(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from models._contract import Batch, Span, TensorSpec
 from models._grey_levels import uniform_noise
+from models._masked import MaskedConv2d
 from models._raster import Places, Row, WholePasses, draw_in_raster_order
 
 
@@ -59,10 +60,28 @@ def layers_with_class(model: Any) -> list[Any]:
 
 
 def deaf(model: Any) -> Any:
-    """The model without what moves its layers by the class, in training as well."""
-    for layer in layers_with_class(model):
-        layer.of_class.register_forward_hook(lambda _layer, _given, moved: 0 * moved)
+    """The model without what moves its layers, and the states outside of the image, by the class, also in training."""
+    outside = [layer.outside for layer in model.modules() if hasattr(layer, "outside")]
+    for of_class in [*(layer.of_class for layer in layers_with_class(model)), *outside]:
+        of_class.register_forward_hook(lambda _layer, _given, moved: 0 * moved)
     return model
+
+
+def masks_of_own_places(model: Any) -> list[Tensor]:
+    """Of each masked convolution, in order, which input each output hears at its own place, ``(outputs, inputs)``."""
+    masks = [module.mask for module in model.modules() if isinstance(module, MaskedConv2d)]
+    # a kernel of one row ends at the place, a square one has it in the middle
+    return [
+        mask[:, :, mask.shape[2] // 2, mask.shape[3] // 2 if mask.shape[2] == mask.shape[3] else -1] for mask in masks
+    ]
+
+
+def check_masks(model: Any) -> None:
+    """The first layer has mask A and all others have mask B."""
+    first, *others = masks_of_own_places(model)
+    assert not first[: len(first) // model.grid.channels, : model.grid.channels].any(), "mask B in the first layer"
+    for number, own in enumerate(others, 1):
+        assert own.any(1).all(), f"mask A instead of B in layer {number}"
 
 
 def check_class_moves(model: Any, maps: list[Any]) -> None:

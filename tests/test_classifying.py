@@ -89,6 +89,22 @@ def test_rows_without_a_label_are_not_counted(store: Store, model: ArtifactRef, 
     assert not (tmp_path / CLASSIFIER_FILE).exists()
 
 
+def test_of_many_validation_rows_some_are_judged_from_all_over_the_file(
+    store: Store, model: ArtifactRef, rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, codec = load_model(model, store)
+    place = rows.schema.get_field_index(label_of(store, model))
+    kinds = ["ash"] * rows.num_rows + ["beech"] * rows.num_rows
+    sorted_rows = pa.concat_tables([rows, rows]).set_column(place, rows.schema.field(place), pa.array(kinds))
+    pq.write_table(sorted_rows, tmp_path / "validation.parquet")
+    monkeypatch.setattr("augment.classifying.MOST_ROWS", rows.num_rows)
+    monkeypatch.setattr("augment.classifying.ROWS_AT_ONCE", 7)
+    write_classifier(tmp_path, net, codec, tmp_path / "validation.parquet", np.array([0]))
+    record = ClassifierRecord.model_validate_json((tmp_path / CLASSIFIER_FILE).read_text())
+    assert record.rows == rows.num_rows
+    assert set(record.recall) == {"ash", "beech"}
+
+
 def test_a_model_that_tells_no_classes_apart_has_no_record_and_predicts_nothing(
     store: Store, real: ArtifactRef, rows: pa.Table
 ) -> None:

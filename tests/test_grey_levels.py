@@ -83,7 +83,7 @@ def test_the_weights_that_are_counted_are_those_of_the_kernels() -> None:
 def test_each_row_to_complete_has_a_label() -> None:
     spec = levels_spec((1, 3, 3), 4, 3)
     model = PixelCnnConfig(width=6, head_width=7, depth=1).build(spec, torch.Generator().manual_seed(0)).eval()
-    with pytest.raises(ValueError, match="1 rows to complete have a label each, not 3"):
+    with pytest.raises(ValueError, match="1 rows have a label each, not 3"):
         model.complete(
             torch.zeros(1, 1, 3, 3) - 1, torch.zeros(3, 3, dtype=torch.bool), torch.arange(3), torch.Generator()
         )

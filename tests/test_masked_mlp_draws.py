@@ -137,7 +137,7 @@ def test_a_mask_that_is_not_in_the_order_is_refused_with_the_column() -> None:
     for mask in (torch.ones(8, dtype=torch.bool), torch.ones(9)):
         with pytest.raises(ValueError, match="a boolean for each of 9 values"):
             model.complete(x, mask, labels, generator())
-    with pytest.raises(ValueError, match="1 rows to complete have a label each, not 2"):
+    with pytest.raises(ValueError, match="1 rows have a label each, not 2"):
         model.complete(x, torch.ones(9, dtype=torch.bool), torch.tensor([0, 1]), generator())
 
 
@@ -182,7 +182,7 @@ def test_no_rows_are_as_good_as_many() -> None:
 
 def biased(model: MaskedMlp) -> MaskedMlp:
     """The model with classes of 0.6, 0.3 and 0.1 of the rows."""
-    model.seen.copy_(torch.tensor([599, 299, 99]))
+    model.classes.seen.copy_(torch.tensor([599, 299, 99]))
     return model
 
 
@@ -215,14 +215,14 @@ def test_labels_are_drawn_as_often_as_the_prior_and_the_posterior_say() -> None:
 
 def test_the_prior_is_learned_as_the_shares_of_the_classes_in_training_alone() -> None:
     model = build()
-    torch.testing.assert_close(model.log_prior().exp(), torch.full((3,), 1 / 3))
+    torch.testing.assert_close(model.classes.log_prior().exp(), torch.full((3,), 1 / 3))
     labels = torch.tensor([0] * 90 + [1] * 9 + [2] + [-1] * 20)
     rows = some_rows(MIXED, labels)
     train(model, rows, 300)
-    torch.testing.assert_close(model.log_prior().exp(), torch.tensor([0.9, 0.09, 0.01]), atol=0.01, rtol=0)
-    learned = model.log_prior()
+    torch.testing.assert_close(model.classes.log_prior().exp(), torch.tensor([0.9, 0.09, 0.01]), atol=0.01, rtol=0)
+    learned = model.classes.log_prior()
     model.objectives()[0].loss(rows, generator())
-    assert torch.equal(model.log_prior(), learned)
+    assert torch.equal(model.classes.log_prior(), learned)
 
 
 def test_it_keeps_the_protocols_of_an_exact_likelihood_of_completion_and_of_classes() -> None:

@@ -10,6 +10,7 @@ from _model_cases import MODELS, generator, some_rows
 from _raster_proofs import (
     check_class_moves,
     check_drawing_has_the_likelihood,
+    check_masks,
     check_no_leak,
     check_rows_can_be_played_again,
     check_sums_to_one,
@@ -19,6 +20,7 @@ from _raster_proofs import (
     layers_with_class,
     levels_drawn,
     levels_spec,
+    masks_of_own_places,
     stirred,
 )
 from pydantic import ValidationError
@@ -44,7 +46,7 @@ STIRRED = 0.3  # less leaves what is heard too weak to change a level
 
 
 def config_of(name: str, **settings: Any) -> ModelConfig:
-    asked = {**SMALL, **SETTINGS[name], **settings}
+    asked = {**SMALL, **SETTINGS.get(name, {"kind": name}), **settings}
     return MODELS[asked["kind"]].model_validate(asked)
 
 
@@ -64,6 +66,23 @@ def test_every_kind_that_draws_in_raster_order_is_held_to_this() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_no_value_hears_itself_or_a_later_one(name: str, channels: int) -> None:
     check_no_leak(build(name, (channels, 5, 6), 3))
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "gated_pixelcnn"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_layer_alone_misses_the_value_of_its_own_place(name: str, channels: int) -> None:
+    check_masks(build(name, (channels, 5, 6), 3))
+
+
+@pytest.mark.parametrize("name", ["pixelcnn", "gated_pixelcnn"])
+def test_mask_a_instead_of_b_is_found_in_every_layer_behind_the_first(name: str) -> None:
+    behind = len(masks_of_own_places(build(name, (1, 5, 6), 3))) - 1
+    assert behind > 4
+    for number in range(1, behind + 1):
+        model = build(name, (1, 5, 6), 3)
+        masks_of_own_places(model)[number].zero_()
+        with pytest.raises(AssertionError, match=f"mask A instead of B in layer {number}$"):
+            check_masks(model)
 
 
 @every_model

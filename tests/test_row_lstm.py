@@ -8,7 +8,7 @@ import pytest
 import torch
 from _model_cases import generator
 from _raster_learning import check_learns, digits_model, learned
-from _raster_proofs import check_class_moves, check_no_leak, heard, levels_spec, pairs_heard, stirred
+from _raster_proofs import check_class_moves, check_no_leak, deaf, heard, levels_spec, pairs_heard, stirred
 from torch import Tensor
 
 from models._grey_levels import GreyGrid
@@ -148,3 +148,9 @@ def test_the_class_moves_the_row_above_the_first_in_every_layer() -> None:
 @pytest.mark.slow
 def test_it_learns_digits_and_to_tell_them_apart() -> None:
     check_learns(learned(digits_model(LEARNED)))
+
+
+@pytest.mark.slow
+def test_a_model_without_the_class_in_its_layers_recognises_nothing() -> None:
+    with pytest.raises(AssertionError, match="the class is not heard"):
+        check_learns(learned(deaf(digits_model(LEARNED))))
