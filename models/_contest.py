@@ -37,6 +37,10 @@ R2 = Annotated[
     float | None,
     Field(ge=0, le=1000, allow_inf_nan=False, description="The same at synthetic rows; null: as r1."),
 ]
+PenaltyEvery = Annotated[
+    int, Field(ge=1, le=64, description="Steps of a critic between two times that penalties are taken.")
+]
+NO_PENALTY = "penalty_every is of penalties, and none has a weight; raise r1, or leave it out"
 UNHELD = (
     "the wasserstein loss has no bound without a hold on the critic; leave the weight of its squared gradient above 0, "
     "or set spectral_norm to true"

@@ -44,7 +44,8 @@ class Decoded(NamedTuple):
 class Generator(nn.Module):
     """Rows for latents ``(B, latent)`` and labels, by a ``net`` that gives a number for each value of a row.
 
-    A net that normalises by a reference batch gets so many fixed latents before the others, of every class in turn.
+    A net that normalises by a reference batch gets so many fixed latents before the others, of the first classes in
+    turn.
     """
 
     reference_z: Tensor

@@ -51,7 +51,10 @@ class Techniques(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _refuse_weights_of_classes_without_any(self) -> Self:
+    def _refuse_settings_of_what_is_off(self) -> Self:
+        numbers = type(self).model_fields["minibatch_numbers"].default
+        if not self.minibatch_kernels and self.minibatch_numbers != numbers:
+            raise ValueError("minibatch_numbers is of kernels; set minibatch_kernels too, or leave it out")
         for name in ("label_weight", "entropy_weight"):
             if not self.classify and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is of a critic that tells classes; set classify to true, or leave it out")

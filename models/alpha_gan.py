@@ -20,12 +20,14 @@ from torch.nn import functional
 from models._adversarial import LOSSES, AdversarialLoss, LossName
 from models._autoencoder import USUAL_WIDTH, Autoencoder, make_autoencoder, suited
 from models._contest import (
+    NO_PENALTY,
     R1,
     R2,
     UNHELD,
     Augmentation,
     Contest,
     CriticDropout,
+    PenaltyEvery,
     SpectralNorm,
     filled_in,
     suited_changes,
@@ -79,7 +81,9 @@ class AutoEncodingAdversarialNet(GenerativeModel):
         self.watch = Watch()
 
     def begin_step(self, step: int, steps: int) -> None:
-        """Say how long the training is."""
+        """Say which step comes, and how long the training is."""
+        for critic in (self.rows, self.codes):
+            critic.begin_step(step // self.settings.critic_every)
         self.watch.begin_step(steps)
 
     def objectives(self) -> Sequence[Objective]:
@@ -225,6 +229,7 @@ class AlphaGanConfig(ModelConfig):
         allow_inf_nan=False,
         description="Weight of the squared gradient of the critic of codes, at codes of the prior and of rows.",
     )
+    penalty_every: PenaltyEvery = 1
     spectral_norm: SpectralNorm = False
     critic_every: int = Field(1, ge=1, le=20, description="Steps of encoder and generator for one of the critics.")
     net: NetSetting = "auto"
@@ -254,6 +259,8 @@ class AlphaGanConfig(ModelConfig):
         held = ((self.loss, self.r1), (self.code_loss, self.code_r1))
         if ("wasserstein", 0) in held and not self.spectral_norm:
             raise ValueError(UNHELD)
+        if self.penalty_every > 1 and self.r1 == 0 and not (self.r2 or self.code_r1):
+            raise ValueError(NO_PENALTY)
         return self
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> AutoEncodingAdversarialNet:
@@ -267,16 +274,16 @@ class AlphaGanConfig(ModelConfig):
         size = NetSize(width, self.depth, self.embedding, 0.0, self.resolution)
         of_critic = size._replace(width=self.critic_width or width, dropout=self.critic_dropout)
         code_spec = TensorSpec((self.latent,), (Span("continuous", self.latent),), spec.num_classes)
-        of_codes = size._replace(width=self.critic_width or USUAL_WIDTH["mlp"])
+        code_size = size._replace(width=self.critic_width or USUAL_WIDTH["mlp"])
         with first_weights(generator):
             spread = USUAL_SPREAD[spec.form] if self.spread is None else self.spread
             autoencoder = make_autoencoder(spec, self.latent, size, net, spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
-            code_critic = make_critic(code_spec, of_codes, "mlp", spectral=self.spectral_norm)
-        rows = Contest(
-            spec, critic, _loss(self.loss), filled_in(self.r1, self.r2, USUAL_R1[spec.form]), changes=changes
-        )
-        codes = Contest(code_spec, code_critic, _loss(self.code_loss), Penalties(self.code_r1, self.code_r1))
+            code_critic = make_critic(code_spec, code_size, "mlp", spectral=self.spectral_norm)
+        of_rows, of_codes = filled_in(self.r1, self.r2, USUAL_R1[spec.form]), Penalties(self.code_r1, self.code_r1)
+        every = self.penalty_every
+        rows = Contest(spec, critic, _loss(self.loss), of_rows, penalty_every=every, changes=changes)
+        codes = Contest(code_spec, code_critic, _loss(self.code_loss), of_codes, penalty_every=every)
         return AutoEncodingAdversarialNet(spec, autoencoder, rows, codes, self)
 
 

@@ -14,7 +14,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models._adversarial import LOSSES, LossName, feature_matching, smoothed
-from models._contest import Augmentation, Contest, SpectralNorm, filled_in, passed_through, suited_changes
+from models._contest import (
+    NO_PENALTY,
+    Augmentation,
+    Contest,
+    PenaltyEvery,
+    SpectralNorm,
+    filled_in,
+    passed_through,
+    suited_changes,
+)
 from models._contract import (
     Batch,
     Form,
@@ -193,7 +202,7 @@ class GanConfig(ModelConfig):
         allow_inf_nan=False,
         description="Weight that holds the critic's gradient between rows near 1; null: 10 with the wasserstein loss.",
     )
-    penalty_every: int = Field(1, ge=1, le=64, description="Steps between two times that penalties are taken.")
+    penalty_every: PenaltyEvery = 1
     spectral_norm: SpectralNorm = False
     critic_steps: int = Field(1, ge=1, le=20, description="Steps of the critic for one of the generator.")
     net: NetSetting = "auto"
@@ -223,11 +232,14 @@ class GanConfig(ModelConfig):
     def _refuse_what_holds_no_critic(self) -> Self:
         r1, r2, gradient = self.penalties()
         if gradient and (r1 or r2):
-            raise ValueError("r1 and r2 pull the critic's gradient to 0, gradient_penalty to 1; set either to 0")
+            raise ValueError(
+                "r1 and r2 pull the critic's gradient to 0, gradient_penalty to 1; set gradient_penalty to 0, or both "
+                "r1 and r2"
+            )
         if self.loss == "wasserstein" and not (gradient or r1 or self.spectral_norm):
             raise ValueError(
-                "the wasserstein loss has no bound without a hold on the critic; raise gradient_penalty, or set "
-                "spectral_norm to true"
+                "the wasserstein loss has no bound without a hold on the critic at real rows; raise r1, or instead of "
+                "r1 and r2 gradient_penalty, or set spectral_norm to true"
             )
         names = " or ".join(SMOOTHED)
         if self.techniques.classify and self.loss not in SMOOTHED:
@@ -242,7 +254,7 @@ class GanConfig(ModelConfig):
         if self.techniques.real_target < 1 and self.loss not in SMOOTHED:
             raise ValueError(f"techniques.real_target is of losses with a probability; set loss to {names}")
         if self.penalty_every > 1 and not (r1 or r2 or gradient):
-            raise ValueError("penalty_every is of penalties, and none has a weight; raise r1, or leave it out")
+            raise ValueError(NO_PENALTY)
         return self
 
     def penalties(self) -> Penalties:

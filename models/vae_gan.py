@@ -17,12 +17,14 @@ from torch import Tensor
 from models._adversarial import LOSSES, LossName
 from models._autoencoder import Autoencoder, make_autoencoder, suited
 from models._contest import (
+    NO_PENALTY,
     R1,
     R2,
     UNHELD,
     Augmentation,
     Contest,
     CriticDropout,
+    PenaltyEvery,
     SpectralNorm,
     filled_in,
     suited_changes,
@@ -70,7 +72,8 @@ class LearnedSimilarityAutoencoder(GenerativeModel):
         self.watch = Watch()
 
     def begin_step(self, step: int, steps: int) -> None:
-        """Say how long the training is."""
+        """Say which step comes, and how long the training is."""
+        self.contest.begin_step(step)
         self.watch.begin_step(steps)
 
     def objectives(self) -> Sequence[Objective]:
@@ -205,6 +208,7 @@ class VaeGanConfig(ModelConfig):
     )
     r1: R1 = None
     r2: R2 = None
+    penalty_every: PenaltyEvery = 1
     spectral_norm: SpectralNorm = False
     net: NetSetting = "auto"
     augmentation: Augmentation = None
@@ -232,6 +236,8 @@ class VaeGanConfig(ModelConfig):
     def _refuse_what_holds_no_critic(self) -> Self:
         if self.loss == "wasserstein" and self.r1 == 0 and not self.spectral_norm:
             raise ValueError(UNHELD)
+        if self.penalty_every > 1 and self.r1 == 0 and not self.r2:
+            raise ValueError(NO_PENALTY)
         return self
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> LearnedSimilarityAutoencoder:
@@ -248,7 +254,7 @@ class VaeGanConfig(ModelConfig):
             spread = USUAL_SPREAD[spec.form] if self.spread is None else self.spread
             autoencoder = make_autoencoder(spec, self.latent, size, net, spread)
             critic = make_critic(spec, of_critic, net, spectral=self.spectral_norm)
-        contest = Contest(
-            spec, critic, LOSSES[self.loss], filled_in(self.r1, self.r2, USUAL_R1[spec.form]), changes=changes
-        )
+        penalties = filled_in(self.r1, self.r2, USUAL_R1[spec.form])
+        loss, every = LOSSES[self.loss], self.penalty_every
+        contest = Contest(spec, critic, loss, penalties, penalty_every=every, changes=changes)
         return LearnedSimilarityAutoencoder(spec, autoencoder, contest, self)

@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 import torch
 from _model_cases import SPECS, generator, some_rows
+from pydantic import ValidationError
 from torch import Tensor
 
 from models._adversarial import LOSSES
 from models._contest import Contest
+from models._contract import ModelConfig
 from models._critics import make_critic
 from models._nets import NetSize
 from models._penalties import Penalties
 from models._watching import relative_variety
+from models.alpha_gan import AlphaGanConfig
 from models.gan import GanConfig
+from models.vae_gan import VaeGanConfig
 
 SPEC = SPECS["vector"]
 LABELS = torch.arange(12) % 3
@@ -76,3 +80,32 @@ def test_what_a_generator_minimises_passes_through_the_critic_and_reaches_none_o
     loss = own.loss(some_rows(SPECS[form], LABELS), generator(1))["loss"]
     reached = torch.autograd.grad(loss, list(model.contest.critic.parameters()), allow_unused=True)
     assert all(gradient is None for gradient in reached)
+
+
+@pytest.mark.parametrize(
+    ("config", "steps"),
+    [(VaeGanConfig(penalty_every=2), (0, 1)), (AlphaGanConfig(penalty_every=2, critic_every=3), (0, 3))],
+    ids=lambda given: getattr(given, "kind", ""),
+)
+def test_critics_of_autoencoders_take_penalties_every_so_many_of_their_steps_with_so_much_more_weight(
+    config: ModelConfig, steps: tuple[int, int]
+) -> None:
+    lazy, usual = (c.build(SPECS["vector"], generator()).eval() for c in (config, type(config)()))
+    batch = some_rows(lazy.spec, torch.arange(6) % 3)
+    for name in (o.name for o in lazy.objectives() if "critic" in o.name):
+        found = []
+        for model, step in ((lazy, steps[0]), (lazy, steps[1]), (usual, 0)):
+            model.begin_step(step, 100)
+            (loss,) = (o.loss for o in model.objectives() if o.name == name)
+            found.append(float(loss(batch, generator())["r1"].detach()))
+        assert found == [pytest.approx(2 * found[2]), 0.0, found[2]]
+        assert found[2] > 0
+
+
+@pytest.mark.parametrize("config", [VaeGanConfig, AlphaGanConfig])
+def test_penalties_every_so_many_steps_without_a_weight_are_refused(config: type[ModelConfig]) -> None:
+    none = {"r1": 0.0, "penalty_every": 2}
+    without_codes = none if config is VaeGanConfig else {**none, "code_r1": 0.0}
+    with pytest.raises(ValidationError, match="penalty_every is of penalties, and none has a weight"):
+        config.model_validate(without_codes)
+    config.model_validate({**without_codes, "r2": 0.1})

@@ -258,9 +258,10 @@ def test_the_average_of_the_weights_takes_the_running_statistics_too() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"r1": 1.0, "gradient_penalty": 10.0}, "set either to 0"),
+        ({"r1": 1.0, "gradient_penalty": 10.0}, "set gradient_penalty to 0, or both r1 and r2"),
         ({"loss": "wasserstein", "gradient_penalty": 0.0}, "no bound without a hold on the critic"),
         ({"r1": 0.0, "penalty_every": 4}, "penalty_every is of penalties, and none has a weight"),
+        ({"techniques": {"minibatch_numbers": 5}}, "minibatch_numbers is of kernels; set minibatch_kernels too"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], sentence: str) -> None:

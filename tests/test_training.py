@@ -23,7 +23,7 @@ from augment.config import MODELS, TrainSection
 from augment.errors import InputError, TrainingError
 from augment.training import _batches as batches
 from augment.training import _loop as trainer
-from augment.training import build_model, check_model, refuse_without_pairs, train_key
+from augment.training import build_model, check_model, train_key
 from augment.training._batches import Rows, Sampler, class_quotas
 from augment.training._choices import training_choices
 from augment.training._journal import Journal
@@ -431,19 +431,3 @@ def test_the_key_follows_the_settings_that_change_the_weights() -> None:
 
     assert key() == key(steps=30) == key(device="cuda:1") == key(checkpoint_seconds=3)
     assert len({key(), key(steps=31), key(sampling="root"), key(precision="bf16-mixed"), key(1)}) == 5
-
-
-@pytest.mark.parametrize(
-    ("labels", "batch_size", "complaint"),
-    [([0, 0, 1], 1, r"set train\.batch_size to 2 or more"), ([0, 1, -1, -1], 8, "no class has two training rows")],
-)
-def test_a_model_of_pairs_is_refused_where_there_are_none(
-    labels: list[int], batch_size: int, complaint: str, tmp_path: Path
-) -> None:
-    np.save(tmp_path / "y.npy", np.array(labels))
-    for model in (MODELS["warp_vae"](), MODELS["flow_matching"](exemplar=True)):
-        with pytest.raises(InputError, match=complaint):
-            refuse_without_pairs(model, tmp_path, batch_size)
-    refuse_without_pairs(MODELS["flow_matching"](), tmp_path, batch_size)
-    np.save(tmp_path / "y.npy", np.array([0, 0, 1]))
-    refuse_without_pairs(MODELS["warp_vae"](), tmp_path, 2)

@@ -38,7 +38,7 @@ from augment.training._checkpoint import save_tensors
 from augment.training._choices import TrainingChoices, training_choices
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
-from augment.training._refusals import refuse_share_of_all, refuse_without_pairs
+from augment.training._refusals import refuse_lone_rows, refuse_share_of_all, refuse_without_pairs
 from augment.training._spot_checks import SpotChecks, moments, spot_checks
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
@@ -49,6 +49,7 @@ __all__ = [
     "build_model",
     "check_model",
     "model_code",
+    "refuse_lone_rows",
     "refuse_share_of_all",
     "refuse_without_pairs",
     "train",
@@ -192,6 +193,7 @@ class TrainingRun:
         )
         try:
             model = build_model(self.config, codec.spec, self.seed)
+            refuse_lone_rows(model, self.config.kind, self.choices.batch_size)
             checks = self._spot_checks(rows, codec, store, journal)
             loop = self._loop(model, rows, folder, journal, progress, checks)
             with cpu_threads(self.choices.threads):

@@ -1,6 +1,6 @@
 """Settings of a training that do not fit the rows: refused before anything is trained.
 
-Every function takes the folder of encoded rows, and raises an ``InputError`` that says what to change.
+Every function raises an ``InputError`` that says what to change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from augment.codec import Codec
 from augment.errors import InputError
-from models._contract import ModelConfig
+from models._contract import GenerativeModel, ModelConfig
 
 
 def refuse_without_pairs(config: ModelConfig, encoded: Path, batch_size: int) -> None:
@@ -28,6 +28,19 @@ def refuse_without_pairs(config: ModelConfig, encoded: Path, batch_size: int) ->
     labels = np.load(encoded / "y.npy")
     if not (np.unique(labels[labels >= 0], return_counts=True)[1] > 1).any():
         raise InputError(f"{who} of a class, and no class has two training rows; add some, or take another model.")
+
+
+def refuse_lone_rows(model: GenerativeModel, kind: str, batch_size: int) -> None:
+    """Refuse batches of one row where a loss looks at the rows of a batch together.
+
+    Raises:
+        InputError: batch normalisation, kernels that compare rows and the like would see nothing.
+    """
+    if batch_size < 2 and any(objective.batch_statistics for objective in model.objectives()):
+        raise InputError(
+            f"model.{kind} with these settings looks at the rows of a batch together; set train.batch_size to 2 or "
+            "more."
+        )
 
 
 def refuse_share_of_all(labelled: float | None, encoded: Path) -> None:
