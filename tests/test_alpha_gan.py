@@ -237,6 +237,18 @@ def test_both_kinds_of_rows_are_synthetic_to_the_critic_each_for_half(form: str)
     torch.testing.assert_close(model._critic_loss(batch, generator(3))["adversarial"].detach(), expected)
 
 
+@FORMS
+def test_the_generator_should_fool_the_critic_with_reconstructions_and_rows_of_the_prior_alike(form: str) -> None:
+    model = _model(form, augmentation=()).eval()
+    x, y = batch = _batch(model.spec)
+    with torch.no_grad():
+        near, free = (made.rows for made in model._both_kinds(batch, generator(3)))
+        of_real, of_near, of_free = (model.rows.critic(as_seen(model.spec, rows), y) for rows in (x, near, free))
+    found = model._generator_loss(batch, generator(3))["adversarial"].detach()
+    softplus = torch.nn.functional.softplus
+    torch.testing.assert_close(found, (0.5 * softplus(of_real - of_near) + 0.5 * softplus(of_real - of_free)).mean())
+
+
 def test_the_spread_is_that_of_the_form_unless_it_is_set() -> None:
     assert {form: _model(form).autoencoder.spread for form in SPECS} == {"vector": 1.0, "grid": 0.55}
     assert _model("grid", spread=0.3).autoencoder.spread == 0.3

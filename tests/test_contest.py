@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models._adversarial import LOSSES
+from models._augmentation import draw_changes
 from models._contest import Contest
 from models._contract import ModelConfig
 from models._critics import make_critic
+from models._generators import as_seen
 from models._nets import NetSize
-from models._penalties import Penalties
+from models._penalties import Penalties, one_centred
 from models._watching import relative_variety
 from models.alpha_gan import AlphaGanConfig
 from models.gan import GanConfig
@@ -48,6 +50,24 @@ def test_the_variety_that_is_watched_is_that_of_the_last_kind() -> None:
     terms, _ = contest_of().critic_terms(real, synthetic, LABELS, generator(3))
     assert float(terms["variety"]) == 0
     assert relative_variety(real, synthetic[0], LABELS, generator(3)) > 0.3
+
+
+def test_those_who_made_rows_learn_from_what_the_critic_says_of_them_changed() -> None:
+    contest, (real, (made, _)) = contest_of(changes=("noise",)), kinds()
+    change = draw_changes(SPEC, ("noise",), len(LABELS), generator(3))
+    score, features = contest.scored([real, made], LABELS, generator(3))
+    for place, rows in enumerate((real, made)):
+        expected = contest.critic.scored(change(as_seen(SPEC, rows)), LABELS)
+        torch.testing.assert_close(score[place], expected.score)
+        torch.testing.assert_close(features[place], expected.features)
+
+
+def test_a_gradient_penalty_is_taken_between_real_rows_and_each_kind_of_synthetic_ones() -> None:
+    contest, (real, synthetic) = contest_of(penalties=Penalties(0, 0, 10.0)), kinds()
+    terms, _ = contest.critic_terms(real, synthetic, LABELS, generator(3))
+    ends = [torch.cat([as_seen(SPEC, rows) for rows in side]) for side in ([real, real], synthetic)]
+    expected = 10 * one_centred(contest.critic, *ends, LABELS.repeat(2), generator(3)).mean()
+    torch.testing.assert_close(terms["gradient_penalty"], expected)
 
 
 def test_a_gradient_penalty_is_left_out_of_the_steps_between() -> None:

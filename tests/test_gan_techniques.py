@@ -10,12 +10,10 @@ import torch
 from _model_cases import SPECS, generator, optimiser_of, some_rows, take_step
 from torch import Tensor, nn
 
-from models._adversarial import LOSSES, feature_matching, smoothed
+from models._adversarial import LOSSES, AdversarialLoss, feature_matching, smoothed
 from models._contract import Batch, ClassifiesRows, TensorSpec
-from models._generators import as_seen
 from models._history import History
 from models._minibatch import MinibatchFeatures
-from models._penalties import squared_gradient, zero_centred
 from models._semi_supervised import real_score, supervised
 from models._spectral import iterate, normalised
 from models._virtual_norm import VirtualBatchNorm
@@ -89,12 +87,26 @@ def test_the_best_answer_where_no_row_can_be_told_is_half_the_smoothed_target() 
     assert float(torch.sigmoid(score.detach())) == pytest.approx(0.45, abs=1e-6)
 
 
-def test_synthetic_rows_keep_their_target_of_zero() -> None:
-    plain, loss = LOSSES["non_saturating"], smoothed(LOSSES["non_saturating"], 0.9)
-    far, scores = torch.full((3,), -80.0), noise(3)
-    cost = loss.critic(torch.zeros(3), scores) - loss.critic(torch.zeros(3), far)
-    assert torch.allclose(cost, plain.critic(torch.zeros(3), scores) - plain.critic(torch.zeros(3), far))
+def check_synthetic_target(loss: AdversarialLoss) -> None:
+    """Whatever is asked of real rows, a synthetic one costs what it costs with a target of 0."""
+    plain, zero, scores = LOSSES["non_saturating"], torch.zeros(3, dtype=torch.float64), noise(3)
+    cost, expected = (of.critic(zero, scores) - of.critic(zero, zero - 80) for of in (loss, plain))
+    torch.testing.assert_close(cost, expected, msg="synthetic rows have another target than 0")
     assert torch.equal(loss.generator(scores), plain.generator(scores))
+
+
+def test_synthetic_rows_keep_their_target_of_zero() -> None:
+    check_synthetic_target(smoothed(LOSSES["non_saturating"], 0.9))
+
+
+def test_a_loss_that_smooths_the_target_of_synthetic_rows_too_is_found_out() -> None:
+    def both_sided(real: Tensor, synthetic: Tensor) -> Tensor:
+        softplus = nn.functional.softplus
+        of_synthetic = 0.9 * softplus(synthetic) + 0.1 * softplus(-synthetic)
+        return 0.9 * softplus(-real) + 0.1 * softplus(real) + of_synthetic
+
+    with pytest.raises(AssertionError, match="synthetic rows have another target than 0"):
+        check_synthetic_target(LOSSES["non_saturating"]._replace(critic=both_sided))
 
 
 def test_matched_features_cost_nothing_and_move_the_synthetic_side_alone() -> None:
@@ -242,66 +254,6 @@ def test_the_critic_of_classes_learns_from_labels_and_names_new_rows() -> None:
     assert (model.class_logits(batch.x).argmax(1) == labels).float().mean() > 0.95
     assert model.settings.classifies()
     assert not GanConfig(width=8).classifies()
-
-
-def critic_of(form: str = "vector", **settings: Any) -> tuple[Any, Batch, Tensor, Tensor]:
-    """A model in evaluation mode whose generator's rows are known; a batch, and the rows of both as its critic sees."""
-    spec = SPECS[form]
-    model = GanConfig(**{"width": 8, "augmentation": (), "critic_dropout": 0.0, **settings}).build(spec, generator())
-    batch = some_rows(spec, torch.tensor([0, 1, 2, 1, 0, -1]))
-    made = some_rows(spec, batch.y, seed=9).x
-    model.eval().generator.forward = lambda *_: made + 0 * sum(p.sum() for p in model.generator.parameters())
-    return model, batch, as_seen(spec, batch.x), as_seen(spec, made)
-
-
-def terms_of(model: Any, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    critic, maker = (objective.loss(batch, generator(2)) for objective in model.objectives())
-    return critic, maker
-
-
-def test_rows_of_one_source_are_never_compared_with_those_of_the_other() -> None:
-    model, batch, real, made = critic_of(techniques={"minibatch_kernels": 3}, loss="non_saturating", r1=0, r2=0)
-    expected = model.contest.loss.critic(
-        model.contest.critic(real, batch.y), model.contest.critic(made, batch.y)
-    ).mean()
-    assert float(terms_of(model, batch)[0]["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-
-
-def test_penalties_are_taken_where_their_names_say() -> None:
-    model, batch, real, made = critic_of(r1=0.5, r2=0.25)
-    critic, _ = terms_of(model, batch)
-    for name, weight, rows in (("r1", 0.5, real), ("r2", 0.25, made)):
-        expected = weight * zero_centred(squared_gradient(model.contest.critic, rows, batch.y)).mean()
-        assert float(critic[name].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-
-
-def test_a_generator_that_matches_features_minimises_their_distance_alone() -> None:
-    model, batch, real, made = critic_of(techniques={"feature_matching": True})
-    of_real, of_made = (model.contest.critic.scored(x, batch.y).features.mean(0) for x in (real, made))
-    expected = (of_real - of_made).square().sum()
-    assert float(terms_of(model, batch)[1]["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
-
-
-def test_labels_weigh_as_set_in_the_losses_of_both_nets() -> None:
-    model, batch, real, made = critic_of(
-        techniques={"classify": True, "label_weight": 3.0}, loss="non_saturating", r1=0, r2=0
-    )
-    critic, maker = terms_of(model, batch)
-    known = batch.y >= 0
-    for terms, rows in ((critic, real), (maker, made)):
-        logits = model.contest.critic.class_logits(model.contest.critic.net(rows))
-        expected = 3 * nn.functional.cross_entropy(logits[known], batch.y[known])
-        assert float(terms["labels"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-    scores = model.contest.critic(made, batch.y)
-    expected = model.contest.loss.generator(scores).mean() + maker["labels"]
-    assert float(maker["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-
-
-def test_classes_are_told_from_rows_as_the_critic_saw_them() -> None:
-    model, batch, _, _ = critic_of("grid", **SWITCHES["classify"])
-    seen = as_seen(model.spec, batch.x)
-    assert not torch.equal(seen, batch.x)
-    assert torch.equal(model.class_logits(batch.x), model.contest.critic.class_logits(model.contest.critic.net(seen)))
 
 
 def test_a_loss_whose_parts_do_not_add_up_is_not_split() -> None:

@@ -141,6 +141,18 @@ def test_the_critic_is_shown_reconstructions_and_rows_of_the_prior_each_for_half
     torch.testing.assert_close(adversarial.detach(), expected)
 
 
+@FORMS
+def test_the_generator_should_fool_the_critic_with_reconstructions_and_rows_of_the_prior_alike(form: str) -> None:
+    model = _model(form, augmentation=()).eval()
+    x, y = batch = _batch(model.spec)
+    with torch.no_grad():
+        near, free = (made.rows for made in model._both_kinds(batch, generator(3)))
+        of_real, of_near, of_free = (model.contest.critic(as_seen(model.spec, rows), y) for rows in (x, near, free))
+    found = model._generator_loss(batch, generator(3))["adversarial"].detach()
+    softplus = torch.nn.functional.softplus
+    torch.testing.assert_close(found, (0.5 * softplus(of_real - of_near) + 0.5 * softplus(of_real - of_free)).mean())
+
+
 def test_reconstructions_follow_the_code_of_their_row_and_rows_of_the_prior_do_not() -> None:
     model = _model("grid").eval()
     x, y = _batch(model.spec)
