@@ -52,7 +52,9 @@ minutes that they took.
 DRAWING = """
 Drawing value by value by caches of what the layers have heard, beside a pass over the whole image for every value with
 the same weights, which was timed at a few values and multiplied; `benchmarks/sampling.py` measures, on a CPU with one
-thread. On a GPU a few images take about as long as thousands.
+thread. On a GPU a few images take about as long as thousands. Fast PixelCNN++ (PrajitR/fast-pixel-cnn) reports up to
+183 times for its own net in large batches on a K40; nets and devices differ, so the figures cannot be compared.
+Memory is the most that was taken: on a GPU by tensors, on a CPU by the process beside what it had before the net.
 """
 PHOTOS = """\
 ## Colour photos on a GPU
@@ -60,6 +62,11 @@ PHOTOS = """\
 CIFAR-10 (stored as JPEG once, so no figure can be held against a published one), {train:,} training photos, {device};
 `benchmarks/colour_photos.py` measures by nets of its own that are larger than those of the gates. In brackets what
 training photos score in the place of the drawn rows. {note}
+"""
+CURVES = """
+What was set beside the defaults, and the Fréchet distance of fewer drawn rows along the way, which is larger the fewer
+there are. Models without a row were not measured on these photos.
+
 """
 
 VARIANTS = """\
@@ -230,7 +237,14 @@ def photos(document: Mapping[str, Any]) -> str:
     ]
     headings = ["kind", "trained for", *titles.values(), "rows drawn a second"]
     said = PHOTOS.format(train=there[0]["train_rows"], device=there[0]["device"], note=document.get("note", ""))
-    return said.rstrip() + "\n\n" + table(headings, lines)
+    return said.rstrip() + "\n\n" + table(headings, lines) + CURVES + "".join(_curve(row) for row in there)
+
+
+def _curve(row: Mapping[str, Any]) -> str:
+    """What a training was set to beside the defaults, and its distance from real rows along the way, a line."""
+    settings = json.dumps(row["model"]).replace('"', "")
+    points = ", ".join(f"{point['minutes']:.1f} min {point['frechet']:.2f}" for point in row["curve"])
+    return f"- `{row['case']}`, `{settings}`: {points}\n"
 
 
 def beside_pythae(document: Mapping[str, Any]) -> str:

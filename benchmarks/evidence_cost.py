@@ -58,7 +58,7 @@ from augment.store import ArtifactRef, Store, code_version, hash_json
 from augment.training import model_code
 from augment.validation import active_checks, conclude, judge_shard, make_reference
 from augment.worth.encoders import learn_encoders
-from augment.worth.lift import Rows, conclude_worth, measure_arms, measure_parts, search_classical
+from augment.worth.lift import Rows, conclude_worth, measure_arms, measure_parts, measure_real, search_classical
 
 STAGES = ("ingest", "encoding", "codec", "columns", "training", "generation", "given", "rounds", "validation")
 CODE = (*(f"augment.{name}" for name in (*STAGES, "checks", "worth")), "_evidence_data")
@@ -130,8 +130,12 @@ def measure_worth(config: RunConfig, rows: Rows, seeds: int, store: Store, meter
     section, seed = config.worth, config.seed
     equal_mass = isinstance(config.plan, BalancePlan)
     search = meter.timed("search", lambda: search_classical(rows.real, section.search, seed, store))
-    arms = partial(measure_arms, rows, search, equal_mass)
-    measured = [meter.timed("arms", partial(arms, number, seed, store)) for number in range(seeds)]
+
+    def arms(number: int) -> ArtifactRef:
+        known = measure_real(rows.real, search, number, seed, store)
+        return measure_arms(rows, search, known, equal_mass, number, seed, store)
+
+    measured = [meter.timed("arms", partial(arms, number)) for number in range(seeds)]
     if seeds == 1:
         return
     part = partial(measure_parts, rows, search, measured, section.metric)

@@ -4,10 +4,11 @@
 
 Both draw from the same weights in the same process. The plain way is timed on some places, spread over the image, and
 multiplied (`extrapolated`): a pass costs the same wherever the value lies. `ratio` is its time over that of the caches.
-Cases: 28x28 grey and 32x32 in colour in batches of 64, with as many blocks or layers as published; of a PixelCNN other
-sides too, which show the growth: the plain way's with the square of the pixels, the caches' with the pixels. On a GPU
-batches are larger, and `memory_gib` is the most that was taken. Times are CPU seconds of the process on a CPU, else by
-the clock, the best of --repeats for the caches. Weights are not trained: no cost depends on them. Each case is kept in
+Cases: 28x28 grey and 32x32 in colour in batches of 64, with as many blocks or layers as published; and other sides,
+which show the growth: the plain way's with the square of the pixels, the caches' with the pixels. On a GPU batches are
+larger. `memory_gib` is the most that drawing by caches took: on a GPU by tensors, on a CPU by the process beside what
+it had before the net was made. Each case has a process of its own. Times are CPU seconds of it on a CPU, else by the
+clock, the best of --repeats for the caches. Weights are not trained: no cost depends on them. Each case is kept in
 benchmarks/results/sampling.json when it is done, in the place of an earlier one of the same device, those of a quick
 run, of small images, in build/.
 """
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import resource
 import sys
 import time
 from pathlib import Path
@@ -58,8 +61,11 @@ CASES = [
     Case("pixelcnn", (3, 32, 32), 256, 64, 15),
     Case("gated_pixelcnn", (1, 28, 28), 256, 64, 15),
     Case("gated_pixelcnn", (3, 32, 32), 256, 64, 15),
+    Case("gated_pixelcnn", (1, 14, 14), 256, 64, 15),
+    Case("row_lstm", (1, 14, 14), 256, 64, 7),
     Case("row_lstm", (1, 28, 28), 256, 64, 7),
     Case("row_lstm", (3, 32, 32), 256, 64, 12),
+    Case("diagonal_bilstm", (1, 14, 14), 256, 64, 7),
     Case("diagonal_bilstm", (1, 28, 28), 256, 64, 7),
     Case("diagonal_bilstm", (3, 32, 32), 256, 64, 12),
 ]
@@ -101,10 +107,17 @@ def seconds_of(device: torch.device) -> float:
     return time.perf_counter()
 
 
-@torch.no_grad()
-def measured(case: Case, device: torch.device, repeats: int) -> dict[str, Any]:
+def peak_gib(device: torch.device) -> float:
+    """The most memory that tensors on a GPU, or this process, had so far."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB under Linux
+
+
+@torch.no_grad()
+def measured(case: Case, device: torch.device, threads: int, repeats: int) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    before = peak_gib(device)
     model: Any = built(case, device)
     labels = torch.arange(case.rows, device=device) % 10
     drawn = []
@@ -113,6 +126,7 @@ def measured(case: Case, device: torch.device, repeats: int) -> dict[str, Any]:
         began = seconds_of(device)
         rows = model.sample(labels, generator)
         drawn.append(seconds_of(device) - began)
+    memory = peak_gib(device) - before
     plain = WholePasses(lambda x: model.net(x, labels), rows)
     channels, height, width = case.shape
     places = [(2 * i + 1) * height * width // (2 * PLACES) for i in range(PLACES)]
@@ -134,7 +148,7 @@ def measured(case: Case, device: torch.device, repeats: int) -> dict[str, Any]:
         "extrapolated": f"the plain way was timed at {PLACES} of {channels * height * width:,} values",
         "images_per_second": round(case.rows / cached, 3),
         "plain_images_per_second": round(case.rows / passes, 5),
-        **({"memory_gib": round(torch.cuda.max_memory_allocated(device) / 2**30, 2)} if device.type == "cuda" else {}),
+        "memory_gib": round(memory, 2),
         "ratio": round(passes / cached, 1),
     }
 
@@ -149,7 +163,6 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     device = choose_device(args.device, "--device")
     path = (UNFINISHED if args.quick else RESULTS) / "sampling.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +170,9 @@ def main() -> int:
     rows = {(row["case"], row["device"]): row for row in earlier}
     cases = QUICK if args.quick else ON_GPU if device.type == "cuda" else CASES
     for case in (case for case in cases if case.kind in args.kinds):
-        row = {**measured(case, device, args.repeats), "device": device_title(device), "threads": args.threads}
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            found = process.apply(measured, (case, device, args.threads, args.repeats))
+        row = {**found, "device": device_title(device), "threads": args.threads}
         print(row, file=sys.stderr)
         rows[row["case"], row["device"]] = row
         document = {"machine": machine(), "versions": versions(), "rows": list(rows.values())}

@@ -162,13 +162,17 @@ def test_rows_drawn_on_a_gpu_follow_from_the_seed_and_leave_the_cpu_as_it_was(
     assert torch.equal(before, torch.get_rng_state())
 
 
+EXACT = [MODELS[kind]() for kind, form in CASES if form == "grid" and MODELS[kind].likelihood == "exact"]
+COARSE = [MODELS["gated_pixelcnn"].model_validate({"scales": scales}) for scales in (2, 3)]  # graphs of 2 and 4 rows
+
+
 @pytest.mark.parametrize("colours", [1, 3])
 @pytest.mark.parametrize(
-    "kind", [kind for kind, form in CASES if form == "grid" and MODELS[kind].likelihood == "exact"]
+    "config", [*EXACT, *COARSE], ids=lambda config: f"{config.kind} {getattr(config, 'scales', 1)}"
 )
-def test_rows_that_played_graphs_draw_are_those_of_whole_passes(kind: str, colours: int) -> None:
-    spec = levels_spec((colours, 8, 5), 4)
-    model: Any = stirred(MODELS[kind]().build(spec, generator())).float().to("cuda")
+def test_rows_that_played_graphs_draw_are_those_of_whole_passes(config: ModelConfig, colours: int) -> None:
+    spec = levels_spec((colours, 12, 5), 4)
+    model: Any = stirred(config.build(spec, generator())).float().to("cuda")
     labels = torch.arange(4, device="cuda") % 3
     on_gpu = torch.Generator(device="cuda")
     found = levels_drawn(model, model.sample(labels, on_gpu.manual_seed(5), temperature=0.8))
