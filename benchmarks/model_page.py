@@ -22,6 +22,7 @@ from typing import Any
 
 from _markdown import decimals, plural, rounded, table
 from _measured_sections import beside_pythae, bounds, exact, known, photos, scarce_classes, variants
+from _run_sections import step_choices, whole_runs
 from adversarial_variants import VARIANTS
 
 from augment.config import MODELS
@@ -43,6 +44,8 @@ BENCHMARKS = (
     "sampling",
     "colour_photos",
     "adversarial_variants",
+    "whole_runs",
+    "step_choices",
 )
 FORMS = {"vector": "tables", "grid": "images"}
 LIKELIHOODS = {"exact": "exact", "bound": "a lower bound", "none": "none"}
@@ -105,6 +108,7 @@ def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -
     parts = [
         INTRODUCTION,
         overview(measured["blessings"]["rows"]),
+        whole_runs(measured["whole_runs"]["rows"]),
         "## Quality and cost at equal CPU minutes\n",
         measured_on(families),
         comparison(families["rows"]),
@@ -116,6 +120,7 @@ def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -
         beside_pythae(measured["likelihood_beside_pythae"]),
         known(measured["likelihood_gate"]["rows"]),
         photos(measured["colour_photos"]),
+        step_choices(measured["step_choices"]["rows"]),
         *(section(kind, config, pictures) for kind, config in MODELS.items()),
     ]
     return "\n".join(part for part in parts if part)

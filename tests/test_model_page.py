@@ -320,24 +320,3 @@ def test_a_picture_grid_has_a_row_for_each_class_with_real_images_on_the_left(tm
     assert path.read_bytes() == again
     write_picture_grid(path, Batch(torch.rand(4, 3, 40, 40), y), Batch(torch.zeros(4, 3, 40, 40), y))
     assert decode_image(path.read_bytes(), "").shape == (2 * 42, 2 * 8 * 42 + 10, 3)
-
-
-def test_photos_stand_beside_their_floors_and_a_training_that_was_ended_says_so() -> None:
-    from _measured_sections import photos
-
-    figure = {"value": 0.5, "floor": 0.75}
-    whole = {
-        **dict.fromkeys(("coverage", "frechet", "label_agreement", "accuracy"), figure),
-        "case": "vae", "minutes": 2.0, "steps": 1200, "drawn_rows_per_second": 5.0, "train_rows": 90, "device": "cpu",
-    }  # fmt: skip
-    ended = {"case": "gan", "absent": "the time was over", "curve": [{"frechet": 3.125, "minutes": 1.5}]}
-    said = photos({"rows": [whole, ended, {"case": "flow", "absent": "no data"}], "note": "Alone."})
-    assert "| `vae` | 2.0 min, 1,200 steps | 0.50 [0.75] |" in said
-    assert "| `gan` | ended early: Fréchet 3.12 after 1.5 min" in said
-    assert "flow" not in said
-    assert "classifier score" not in said
-    scored = photos({"rows": [whole | {"classifier_score": {"value": 6.5, "floor": 8.25}}, {**whole, "case": "old"}]})
-    assert "| label agreement | classifier score | accuracy |" in scored
-    assert "| 0.50 [0.75] | 6.50 [8.25] | 0.50 [0.75] |" in scored
-    assert "| 0.50 [0.75] |  | 0.50 [0.75] |" in scored
-    assert photos({"rows": [ended]}) == ""
