@@ -104,7 +104,8 @@ class Trained:
 
         encoded = store.path(encode(real, self.seed, store))
         spec = Codec.load(encoded / "codec.json").spec
-        parameters, choices = check_model(self.model, spec), training_choices(self.model, self.train)
+        choices = training_choices(self.model, self.train)
+        parameters = check_model(self.model, spec, choices.batch_size)
         refuse_without_pairs(self.model, encoded, choices.batch_size)
         refuse_share_of_all(choices.labelled, encoded)
         drawing = described_drawing(self.model, self.generate.operator)

@@ -7,8 +7,9 @@ is trained by our trainer for --minutes (the steps are reckoned from the first o
 learning rate can fall to zero), with a mean on 1,000 validation rows along the way, and judged on --test-rows test
 rows, with its standard error: by ln p(x) where the model knows it, else by the ELBO and the importance-weighted bound
 of --importance samples. A case is kept below --folder: one that was stopped goes on, one that is finished is not run
-again. No label is used. `ratio` is the target over ours; a target is a published figure of the original data, and no
-figure of a short training is a claim.
+again, so a long training can be spread over several calls with the same --minutes and a --folder that is kept. No
+label is used. `ratio` is the target over ours; a target is a published figure of the original data, and no figure of a
+short training is a claim.
 
 With a GPU, for the aims of 86.8 (vae, dynamic), 79.9 (iaf_vae, static) and 79.1 (iaf_vae, dynamic), and of the paper's
 autoregressive models:

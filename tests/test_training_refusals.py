@@ -10,7 +10,7 @@ import torch
 
 from augment.config import MODELS
 from augment.errors import InputError
-from augment.training import refuse_lone_rows, refuse_without_pairs
+from augment.training import check_model, refuse_lone_rows, refuse_without_pairs
 from models._contract import Span, TensorSpec
 from models.gan import GanConfig
 
@@ -38,4 +38,6 @@ def test_batches_of_one_row_are_refused_where_a_loss_looks_at_rows_together() ->
         with pytest.raises(InputError, match=r"rows of a batch together; set train\.batch_size to 2 or more"):
             refuse_lone_rows(model, "gan", 1)
         refuse_lone_rows(model, "gan", 2)
+        with pytest.raises(InputError, match=r"set train\.batch_size to 2 or more"):
+            check_model(GanConfig.model_validate(settings), spec, 1)  # as `augment plan` does
     refuse_lone_rows(GanConfig().build(spec, torch.Generator()), "gan", 1)

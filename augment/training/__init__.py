@@ -111,14 +111,16 @@ def build_model(config: ModelConfig, spec: TensorSpec, seed: int) -> GenerativeM
         raise InputError(f"model.{config.kind} cannot be built for data of shape {spec.shape}: {error}.") from None
 
 
-def check_model(config: ModelConfig, spec: TensorSpec) -> int:
+def check_model(config: ModelConfig, spec: TensorSpec, batch_size: int) -> int:
     """The number of parameters that the model would have for ``spec``.
 
     Raises:
-        InputError: the model does not take data of this form, or its settings do not fit them.
+        InputError: the model does not take data of this form, or its settings do not fit them or the batch size.
     """
     with torch.device("meta"):  # shapes alone: a model larger than this machine's memory can be counted
-        return sum(parameter.numel() for parameter in build_model(config, spec, 0).parameters())
+        model = build_model(config, spec, 0)
+    refuse_lone_rows(model, config.kind, batch_size)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def train(
@@ -185,7 +187,7 @@ class TrainingRun:
         rows = Rows(source, codec.tensor, self.device)
         if not len(rows.labels):
             raise InputError("there are no training rows; leave some to train in split.")
-        parameters = check_model(self.config, codec.spec)
+        parameters = check_model(self.config, codec.spec, self.choices.batch_size)
         journal = Journal(folder)
         journal.say(
             f"{self.config.kind} with {parameters} parameters, {len(rows.labels)} rows, batches of "
@@ -193,7 +195,6 @@ class TrainingRun:
         )
         try:
             model = build_model(self.config, codec.spec, self.seed)
-            refuse_lone_rows(model, self.config.kind, self.choices.batch_size)
             checks = self._spot_checks(rows, codec, store, journal)
             loop = self._loop(model, rows, folder, journal, progress, checks)
             with cpu_threads(self.choices.threads):
