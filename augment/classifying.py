@@ -14,20 +14,21 @@ from pydantic import BaseModel, ConfigDict
 
 from augment._seeding import numpy_generator
 from augment.codec import Codec
-from augment.schema import class_name
+from augment.schema import class_indices, class_name
 from models._contract import ClassifiesRows, GenerativeModel
 
 CLASSIFIER_FILE = "classifier.json"
 ROWS_AT_ONCE = 1_000
-MOST_ROWS = 1_000  # that are judged: a model by its likelihood takes a pass for every class of each
+MOST_ROWS = 500  # that are judged: a model by its likelihood takes a pass for every class of each
+FEWEST_ROWS = 10  # of a class, however many classes there are
 
 
 class ClassifierRecord(BaseModel):
-    """What ``classifier.json`` says: of ``rows`` validation rows with a label, how many the model recognises.
+    """What ``classifier.json`` says: how many validation rows with a label the model recognises.
 
-    Of more than 1,000 as many are drawn. ``labelled`` and ``unlabelled`` are the training rows that it learned from;
-    ``recall`` is by class;
-    ``balanced_accuracy`` is its mean, over the classes that have validation rows.
+    Judged are ``rows`` rows, of a class all, or as many as of any other; ``labelled`` and ``unlabelled`` are the
+    training rows that it learned from. ``recall`` is by class, ``balanced_accuracy`` its mean over the classes that
+    have validation rows, and ``accuracy`` its mean over rows, as many of each class as there are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,38 +63,48 @@ def write_classifier(folder: Path, model: GenerativeModel, codec: Codec, validat
     ``validation`` is the Parquet file of the validation rows, ``labels`` ``(N,)`` are those of the training rows.
     """
     assert isinstance(model, ClassifiesRows)
-    truth: list[np.ndarray] = []
-    taken: list[np.ndarray] = []
-    for batch in _some_rows(validation, codec.table.arrow_schema.names):
-        told = probabilities(model, codec, batch)
-        known = told.y >= 0
-        truth.append(told.y[known])
-        taken.append(told.probabilities.argmax(axis=1)[known])
-    if not sum(map(len, truth)):
+    y = _classes_of(validation, codec)
+    judged = _judged_rows(y, len(codec.table.classes))
+    if not len(judged):
         return
-    y = np.concatenate(truth)
-    right = np.concatenate(taken) == y
-    recall = {class_name(codec.table.classes[c]): round(float(right[y == c].mean()), 4) for c in np.unique(y)}
+    batches = _batches_of(judged, validation, codec.table.arrow_schema.names)
+    taken = [probabilities(model, codec, batch).probabilities.argmax(axis=1) for batch in batches]
+    right = np.concatenate(taken) == y[judged]
+    by_class = {c: float(right[y[judged] == c].mean()) for c in np.unique(y[judged])}
+    recall = {class_name(codec.table.classes[c]): round(share, 4) for c, share in by_class.items()}
     record = ClassifierRecord(
         labelled=int((labels >= 0).sum()),
         unlabelled=int((labels < 0).sum()),
-        rows=len(y),
-        accuracy=round(float(right.mean()), 4),
+        rows=len(judged),
+        accuracy=round(sum(share * (y == c).sum() for c, share in by_class.items()) / (y >= 0).sum(), 4),
         balanced_accuracy=round(sum(recall.values()) / len(recall), 4),
         recall=recall,
     )
     (folder / CLASSIFIER_FILE).write_text(record.model_dump_json(indent=1) + "\n")
 
 
-def _some_rows(validation: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet file, batch by batch; of more than :data:`MOST_ROWS` as many, the same each time."""
-    file = pq.ParquetFile(validation)
-    rows = file.metadata.num_rows
-    chosen = np.arange(rows)
-    if rows > MOST_ROWS:
-        chosen = np.sort(numpy_generator(0, "classifier", "rows").choice(rows, MOST_ROWS, replace=False))
+def _classes_of(path: Path, codec: Codec) -> np.ndarray:
+    """The classes of all rows of a Parquet file, ``(N,)``, -1 where a row has no label."""
+    label = codec.table.label
+    assert label is not None
+    column = pq.read_table(path, columns=[label]).column(label).combine_chunks()
+    return class_indices(column, codec.table, len(column))
+
+
+def _judged_rows(y: np.ndarray, classes: int) -> np.ndarray:
+    """Which rows of classes ``y`` are judged, in order: of each class so many, the same each time."""
+    most = max(FEWEST_ROWS, MOST_ROWS // classes)
+    chosen = []
+    for c in range(classes):
+        own = np.flatnonzero(y == c)
+        chosen.append(own if len(own) <= most else numpy_generator(0, "classifier", c).choice(own, most, replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+def _batches_of(rows: np.ndarray, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Those ``rows`` of a Parquet file, by rising number, batch by batch."""
     start = 0
-    for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
-        own = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
+    for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE, columns=columns):
+        own = rows[(rows >= start) & (rows < start + batch.num_rows)] - start
         start += batch.num_rows
         yield batch.take(pa.array(own))

@@ -169,14 +169,20 @@ def open_model(folder: Path) -> GenerativeModel:
 
     Raises:
         StoreError: its settings or weights were altered.
-        InputError: there is no such model.
+        InputError: there is no such model, or its nets are made otherwise by now.
     """
     from safetensors.torch import load_file
 
     verify_files(folder, (SETTINGS, WEIGHTS))
     spec = TensorSpec.from_json(json.loads((folder / SETTINGS).read_text())["spec"])
     model = trained_config(folder).build(spec, torch.Generator().manual_seed(0))
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError:
+        raise InputError(
+            f"the weights in {folder} are not those of a {trained_config(folder).kind} as this version makes it; train "
+            "it again."
+        ) from None
     return model.eval()
 
 

@@ -100,12 +100,18 @@ class Trained:
         from augment.codec import Codec
         from augment.encoding import encode
         from augment.generation import default_shard_rows
-        from augment.training import check_model, refuse_share_of_all, refuse_without_pairs, training_choices
+        from augment.training import (
+            check_model,
+            refuse_share_of_all,
+            refuse_small_batches,
+            refuse_without_pairs,
+            training_choices,
+        )
 
         encoded = store.path(encode(real, self.seed, store))
         spec = Codec.load(encoded / "codec.json").spec
-        choices = training_choices(self.model, self.train)
-        parameters = check_model(self.model, spec, choices.batch_size)
+        parameters, choices = check_model(self.model, spec), training_choices(self.model, self.train)
+        refuse_small_batches(self.model, choices.batch_size)
         refuse_without_pairs(self.model, encoded, choices.batch_size)
         refuse_share_of_all(choices.labelled, encoded)
         drawing = described_drawing(self.model, self.generate.operator)

@@ -40,6 +40,10 @@ def predict(model: ArtifactRef, rows: pa.RecordBatch | pa.Table, store: Store, d
             "or a model whose likelihood is exact: on images a pixelcnn, on a table a masked_mlp."
         )
     net, codec = load_model(model, store, device)
+    if not codec.table.classes:
+        raise InputError(
+            f"the model artifact {model.key} learned from data without a label column, so it knows no classes."
+        )
     assert isinstance(net, ClassifiesRows)
     parts = [_answered(net, codec, part) for part in _unlabelled(rows, codec).to_batches(max_chunksize=ROWS_AT_ONCE)]
     found = np.concatenate([np.empty((0, len(codec.table.classes))), *parts])

@@ -27,7 +27,8 @@ class Cells:
 
     ``key`` names the entries that tell one cell from another, ``row`` those that the cells of a row share; a cell is
     measured anew when an entry of ``same`` has changed since, and figures of cells that differ in one are never put
-    together. A cell that was ``absent`` is tried again each time.
+    together. A cell that was ``absent`` is tried again each time. Several processes may fill one file, each with cells
+    of its own: two that are asked for the same one at a time both measure it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Cells:
     def fill(self, asked: Cell, measure: Callable[[], Cell]) -> None:
         """Measure the cell that ``asked`` names, unless it is there, and keep it; what cannot be measured is said."""
         self._asked[self._group(asked)] = asked
+        self.cells = self._kept()  # another process may have measured it meanwhile
         found = next((c for c in self.cells if self._place(c) == self._place(asked)), None)
         if found and "absent" not in found and all(found.get(n) == asked.get(n) for n in self.same):
             print(f"kept: {self._title(asked)}", file=sys.stderr)
@@ -87,7 +89,13 @@ class Cells:
         """Put the cells beside those that the file holds by now: another process may have kept some."""
         lock = self.path.with_suffix(".lock")
         with locked(lock):
-            by_place = {self._place(cell): cell for cell in (*self._kept(), *cells)}
+            by_place = {self._place(cell): cell for cell in self._kept()}
+            for cell in cells:
+                there = by_place.get(self._place(cell))
+                if not (
+                    there and "absent" in cell and "absent" not in there and self._variant(there) == self._variant(cell)
+                ):
+                    by_place[self._place(cell)] = cell
             self.cells = [by_place[place] for place in sorted(by_place)]
             write_atomically(self.path, json.dumps(self.document(), indent=1) + "\n")
         remove_lock(lock)
@@ -98,7 +106,7 @@ class Cells:
         for cell in cells:
             by_variant.setdefault(self._variant(cell), []).append(cell)
         asked = self._variant(self._asked[group]) if group in self._asked else None
-        return by_variant[asked] if asked is not None else max(by_variant.values(), key=len)
+        return by_variant.get(asked or "") or max(by_variant.values(), key=len)
 
     def _variant(self, cell: Cell) -> str:
         return json.dumps([cell.get(name) for name in self.same], sort_keys=True)

@@ -11,7 +11,8 @@ WHOLE = """
 ## The packaged example, worth included
 
 `augment run --set model.kind=KIND` from the command to its end, on two cores: Prefect, all gates, and the worth that
-the example asks for. *Refused by* names every gate that refused one of the seeds; worth is then not measured.
+the example asks for. *Refused by* names every gate that refused one of the seeds; worth is not measured of rows that
+another gate refuses.
 `benchmarks/whole_runs.py` measures.
 
 """
@@ -48,7 +49,7 @@ def step_choices(rows: Iterable[Mapping[str, Any]]) -> str:
     """A table of what compiling and a second thread change; nothing where nothing was measured."""
 
     def said(row: Mapping[str, Any], name: str) -> str:
-        return f"no step, {row['ended'].split(':')[0]}" if row[name] is None else f"{row[name]:.2f}x"
+        return row["ended"] if row[name] is None else f"{row[name]:.2f}x"
 
     lines = [
         [row["case"], f"{row['usual_images_per_second']:,.0f}", said(row, "compiled"), said(row, "two_threads")]

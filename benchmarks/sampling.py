@@ -18,11 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from _cells import RESULTS, UNFINISHED
@@ -107,17 +106,16 @@ def seconds_of(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def peak_gib(device: torch.device) -> float:
-    """The most memory that tensors on a GPU, or this process, had so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB under Linux
+def resident_gib(line: Literal["VmRSS", "VmHWM"]) -> float:
+    """The memory of this process, now or at most so far; `ru_maxrss` would be that of the process which started it."""
+    found = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith(line))
+    return int(found.split()[1]) / 2**20  # KiB
 
 
 @torch.no_grad()
 def measured(case: Case, device: torch.device, threads: int, repeats: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    before = peak_gib(device)
+    before = resident_gib("VmRSS")
     model: Any = built(case, device)
     labels = torch.arange(case.rows, device=device) % 10
     drawn = []
@@ -126,7 +124,8 @@ def measured(case: Case, device: torch.device, threads: int, repeats: int) -> di
         began = seconds_of(device)
         rows = model.sample(labels, generator)
         drawn.append(seconds_of(device) - began)
-    memory = peak_gib(device) - before
+    on_gpu = device.type == "cuda"
+    memory = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else resident_gib("VmHWM") - before
     plain = WholePasses(lambda x: model.net(x, labels), rows)
     channels, height, width = case.shape
     places = [(2 * i + 1) * height * width // (2 * PLACES) for i in range(PLACES)]

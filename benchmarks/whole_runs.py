@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -51,15 +50,18 @@ def measure(kind: str, seed: int, steps: int | None) -> Cell:
         command += ["--set", setting]
     with tempfile.TemporaryDirectory(prefix="whole-runs-") as folder:
         began, spent = time.monotonic(), cpu_seconds_of_children()
-        ended = subprocess.run(command, cwd=folder, env={**os.environ}, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         minutes, cpu = (time.monotonic() - began) / 60, (cpu_seconds_of_children() - spent) / 60
-    if ended.returncode not in (PUBLISHED, REFUSED):
-        raise AugmentError(ended.stderr.strip().splitlines()[-1] if ended.stderr.strip() else "the run said nothing")
-    found = json.loads(ended.stdout)
+        if ended.returncode not in (PUBLISHED, REFUSED):
+            raise AugmentError(
+                ended.stderr.strip().splitlines()[-1] if ended.stderr.strip() else "the run said nothing"
+            )
+        found = json.loads(ended.stdout)
+        worth = json.loads((Path(folder) / found["path"] / "MANIFEST.json").read_text())["worth"]
     return {
         "published": ended.returncode == PUBLISHED,
         "refused_by": [g["gate"] for g in found["gates"] if g["passed"] is False and g["severity"] == "critical"],
-        "worth": (found.get("worth") or {}).get("verdict"),
+        "worth": worth and worth["verdict"],
         "minutes": round(minutes, 2),
         "cpu_minutes": round(cpu, 2),
     }

@@ -59,9 +59,9 @@ The same for each model that was tried, its arm chosen on validation rows. Model
 most measured one take no part in the choice above.
 """
 STOPPED = """\
-## Trainings that ended without a model
+## Runs that ended early
 
-They drew no rows, and count in no mean above.
+They were measured to no end, and count in no mean above.
 """
 MEASURED = """\
 ## Seeds measured
@@ -192,7 +192,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def stopped(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The trainings that ended without a model, each with its reason, under a heading; nothing where there are none."""
+    """The runs that ended early, each with its reason, under a heading; nothing where there are none."""
     lines = [
         f"- {NAMES[data_of(row['data'])]}, {rows_of(row['data'])} rows, `{row['kind']}`, seed {cell['seed']}: "
         f"{cell['why']}\n"

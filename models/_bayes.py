@@ -1,6 +1,6 @@
 """What an exact ln p(x|y) says of rows beside how to draw them: which class they are of, and how odd they are.
 
-And which rows it says it of.
+It says nothing of rows of another shape, or of labels that are of no class: these are refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SeenClasses(nn.Module):
         super().__init__()
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64))  # whole numbers: not averaged
 
-    def forward(self, y: Tensor) -> None:
+    def count(self, y: Tensor) -> None:
         """Count the labels ``(B,)`` of a batch in training; -1 is none."""
         if self.training:
             self.seen.scatter_add_(0, y.clamp_min(0), (y >= 0).long())

@@ -146,7 +146,6 @@ class GenerativeModel(nn.Module, ABC):
         What it sets must follow from its arguments alone, so that a resumed training equals an unbroken one: keep it
         in a buffer that is not persistent.
         """
-        return
 
 
 # In every operator all noise comes from ``generator`` and is drawn for the whole batch, so that row i depends on its
@@ -211,10 +210,7 @@ class HasLatents(Protocol):
 
 @runtime_checkable
 class WatchesTraining(Protocol):
-    """A model that knows from its own figures when training it has become pointless.
-
-    What it decides by must be in its buffers, so that a resumed training is stopped where an unbroken one is.
-    """
+    """A model that knows by its buffers, which a resumed training gets back, that training has become pointless."""
 
     def trouble(self) -> str | None:
         """What cannot be recovered from and what to change, a sentence without its full stop; None: nothing is."""
@@ -326,9 +322,13 @@ class ModelConfig(BaseModel, ABC):
         """Whether a model of these settings learns from pairs of rows of a class, formed in the batch."""
         return False
 
+    def smallest_batch(self) -> int:
+        """How many rows a batch has at least for a model of these settings to learn from it."""
+        return 1
+
     def classifies(self) -> bool:
-        """Whether a model of these settings learns to tell classes apart; it is :class:`ClassifiesRows` then."""
-        return False
+        """Whether a model of these settings is :class:`ClassifiesRows`: an exact likelihood is, by Bayes' rule."""
+        return self.likelihood == "exact"
 
     def drawing_order(self) -> str | None:
         """In which order the values of a row are drawn, a clause for people; None: all at once."""

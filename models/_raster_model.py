@@ -87,7 +87,7 @@ class RasterModel(GenerativeModel):
         return [Objective("likelihood", tuple(self.parameters()), self._loss, self.optimiser)]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        self.classes(batch.y)
+        self.classes.count(batch.y)
         nats = -self.net.log_likelihood(batch.x, batch.y).mean()
         return {"loss": nats, "bits_per_dim": nats.detach() / (self.spec.size * math.log(2))}
 

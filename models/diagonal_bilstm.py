@@ -211,10 +211,6 @@ class DiagonalBiLstmConfig(ModelConfig):
         """The raster's."""
         return ORDER
 
-    def classifies(self) -> bool:
-        """Always: p(y|x) follows from p(x|y) and p(y)."""
-        return True
-
     def build(self, spec: TensorSpec, generator: torch.Generator) -> RasterModel:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.
 

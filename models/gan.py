@@ -266,6 +266,10 @@ class GanConfig(ModelConfig):
         usual = 0.0 if held or gradient else USUAL_PENALTY
         return filled_in(self.r1, self.r2, usual)._replace(gradient=gradient)
 
+    def smallest_batch(self) -> int:
+        """Two rows where the generator normalises over them, or the critic compares them."""
+        return 2 if self.norm == "batch" or self.techniques.minibatch_kernels else 1
+
     def classifies(self) -> bool:
         """Whether the critic learns classes."""
         return self.techniques.classify

@@ -67,7 +67,7 @@ class MaskedMlp(GenerativeModel):
         return [Objective("likelihood", tuple(self.parameters()), self._loss, self.settings.optimiser)]
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        self.classes(batch.y)
+        self.classes.count(batch.y)
         return {"loss": -self.net.log_likelihood(batch.x, batch.y).mean()}
 
     @torch.no_grad()
@@ -229,10 +229,6 @@ class MaskedMlpConfig(ModelConfig):
         if isinstance(self.order, int):
             return f"column by column, shuffled by the seed {self.order}"
         return f"column by column, those of the numbers {', '.join(map(str, self.order))}, counted from 0"
-
-    def classifies(self) -> bool:
-        """Always: p(y|x) follows from the joint p(x, y)."""
-        return True
 
     def build(self, spec: TensorSpec, generator: torch.Generator) -> MaskedMlp:
         """A model for ``spec`` whose first weights follow from ``generator`` alone.

@@ -167,10 +167,6 @@ class PixelCnnConfig(ModelConfig):
         """The raster's."""
         return ORDER
 
-    def classifies(self) -> bool:
-        """Always: p(y|x) follows from p(x|y) and p(y)."""
-        return True
-
     def _kernel_weights(self, grid: GreyGrid) -> int:
         wide = 2 * self.width
         block = 2 * wide * self.width + (self.width * self.kernel) ** 2

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from _trees import make_real
+from _trees import UNLABELLED, make_real
 
 from augment.classifying import CLASSIFIER_FILE, ClassifierRecord, probabilities, write_classifier
 from augment.codec import Codec
@@ -89,20 +89,37 @@ def test_rows_without_a_label_are_not_counted(store: Store, model: ArtifactRef, 
     assert not (tmp_path / CLASSIFIER_FILE).exists()
 
 
-def test_of_many_validation_rows_some_are_judged_from_all_over_the_file(
+def test_of_many_validation_rows_as_many_of_each_class_are_judged_and_all_of_a_scarce_one(
     store: Store, model: ArtifactRef, rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, codec = load_model(model, store)
-    place = rows.schema.get_field_index(label_of(store, model))
-    kinds = ["ash"] * rows.num_rows + ["beech"] * rows.num_rows
-    sorted_rows = pa.concat_tables([rows, rows]).set_column(place, rows.schema.field(place), pa.array(kinds))
-    pq.write_table(sorted_rows, tmp_path / "validation.parquet")
-    monkeypatch.setattr("augment.classifying.MOST_ROWS", rows.num_rows)
+    label = label_of(store, model)
+    kinds = ["ash"] * (2 * rows.num_rows - 2) + ["cedar"] * 2
+    place = rows.schema.get_field_index(label)
+    many = pa.concat_tables([rows, rows]).set_column(place, rows.schema.field(place), pa.array(kinds))
+    pq.write_table(many, tmp_path / "validation.parquet")
+    monkeypatch.setattr("augment.classifying.FEWEST_ROWS", 5)
+    monkeypatch.setattr("augment.classifying.MOST_ROWS", 3 * 6)
     monkeypatch.setattr("augment.classifying.ROWS_AT_ONCE", 7)
     write_classifier(tmp_path, net, codec, tmp_path / "validation.parquet", np.array([0]))
     record = ClassifierRecord.model_validate_json((tmp_path / CLASSIFIER_FILE).read_text())
-    assert record.rows == rows.num_rows
-    assert set(record.recall) == {"ash", "beech"}
+    assert record.rows == 6 + 2
+    assert set(record.recall) == {"ash", "cedar"}
+    shares = np.array([len(kinds) - 2, 2]) / len(kinds)
+    assert record.accuracy == pytest.approx(shares @ [record.recall["ash"], record.recall["cedar"]], abs=1e-3)
+    answers = np.array(predict(model, many, store).classes)
+    assert record.recall["cedar"] == pytest.approx((answers[-2:] == "cedar").mean())
+
+
+def test_a_model_of_data_without_a_label_has_no_record_and_says_why_it_predicts_nothing(
+    store: Store, rows: pa.Table
+) -> None:
+    unlabelled = make_real(store, schema=UNLABELLED, key="unlabelled")
+    other = train(unlabelled, MaskedMlpConfig(), TrainSection(steps=2, device="cpu"), 7, store)
+    assert not (store.path(other) / CLASSIFIER_FILE).exists()
+    assert "not shown" not in (store.path(other) / "train.log").read_text()
+    with pytest.raises(InputError, match="learned from data without a label column, so it knows no classes"):
+        predict(other, rows, store)
 
 
 def test_a_model_that_tells_no_classes_apart_has_no_record_and_predicts_nothing(
@@ -112,6 +129,20 @@ def test_a_model_that_tells_no_classes_apart_has_no_record_and_predicts_nothing(
     assert not (store.path(other) / CLASSIFIER_FILE).exists()
     with pytest.raises(InputError, match=r"tells no classes apart; train a gan with model\.techniques\.classify true"):
         predict(other, rows, store)
+
+
+def test_weights_of_a_net_that_is_made_otherwise_by_now_say_so(
+    store: Store, model: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.nn.Module.load_state_dict", raises_as_torch_does)
+    with pytest.raises(
+        InputError, match=r"are not those of a (gan|masked_mlp) as this version makes it; train it again"
+    ):
+        load_model(model, store)
+
+
+def raises_as_torch_does(*_: Any) -> None:
+    raise RuntimeError('Missing key(s) in state_dict: "classes.seen"')
 
 
 def test_the_label_column_is_not_read(store: Store, model: ArtifactRef, rows: pa.Table) -> None:

@@ -380,14 +380,14 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 def test_a_model_larger_than_memory_is_counted_without_being_made() -> None:
     vast = MODELS["iaf_vae"](latent=4096, hidden=8192, layers=8, steps=64)
-    assert check_model(vast, TensorSpec((13,), (Span("continuous", 13),), 3), 8) > 10**10
+    assert check_model(vast, TensorSpec((13,), (Span("continuous", 13),), 3)) > 10**10
 
 
 def test_a_model_is_refused_for_data_that_it_does_not_take() -> None:
     grid = TensorSpec((1, 8, 8), (Span("continuous", 64, 17),), 2)
     with pytest.raises(InputError, match=r"'duel' learns tables, and these data are images of shape \(1, 8, 8"):
-        check_model(DuelConfig(), grid, 8)
-    assert check_model(DuelConfig(), VECTOR, 8) == 2 * 4 * 9 + 4 + 8 * 4 + 4 + 4 * 4 + 4
+        check_model(DuelConfig(), grid)
+    assert check_model(DuelConfig(), VECTOR) == 2 * 4 * 9 + 4 + 8 * 4 + 4 + 4 * 4 + 4
 
 
 def test_settings_that_a_model_cannot_use_are_an_input_error() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from _trees import make_real
 
-from augment.config import MODELS
+from augment.config import MODELS, RunConfig, TrainSection
 from augment.errors import InputError
-from augment.training import check_model, refuse_lone_rows, refuse_without_pairs
-from models._contract import Span, TensorSpec
+from augment.makers import maker
+from augment.store import Store
+from augment.training import refuse_without_pairs, train
 from models.gan import GanConfig
 
 
@@ -31,13 +33,23 @@ def test_a_model_of_pairs_is_refused_where_there_are_none(
     refuse_without_pairs(MODELS["warp_vae"](), tmp_path, 2)
 
 
-def test_batches_of_one_row_are_refused_where_a_loss_looks_at_rows_together() -> None:
-    spec = TensorSpec((3,), (Span("continuous", 3),), 2)
-    for settings in ({"norm": "batch"}, {"techniques": {"minibatch_kernels": 4}}):
-        model = GanConfig.model_validate(settings).build(spec, torch.Generator())
-        with pytest.raises(InputError, match=r"rows of a batch together; set train\.batch_size to 2 or more"):
-            refuse_lone_rows(model, "gan", 1)
-        refuse_lone_rows(model, "gan", 2)
-        with pytest.raises(InputError, match=r"set train\.batch_size to 2 or more"):
-            check_model(GanConfig.model_validate(settings), spec, 1)  # as `augment plan` does
-    refuse_lone_rows(GanConfig().build(spec, torch.Generator()), "gan", 1)
+@pytest.mark.parametrize("settings", [{"norm": "batch"}, {"techniques": {"minibatch_kernels": 4}}])
+def test_batches_of_one_row_are_refused_where_rows_are_compared_in_a_plan_and_in_a_training(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    store = Store.open(str(tmp_path))
+    real, model = make_real(store), GanConfig.model_validate(settings)
+    alone, two = (TrainSection(batch_size=size, steps=1, device="cpu") for size in (1, 2))
+    complaint = r"compares the rows of a batch; set train\.batch_size to 2 or more"
+    with pytest.raises(InputError, match=complaint):
+        train(real, model, alone, 7, store)
+    for config in (GanConfig(spectral_norm=True), GanConfig(norm="virtual")):
+        train(real, config, alone, 7, store)
+    train(real, model, two, 7, store)
+    content = {"name": "trees", "source": {"kind": "wine"}, "model": model, "store": str(tmp_path)}
+    with pytest.raises(InputError, match=complaint):
+        maker(RunConfig.model_validate({**content, "train": alone})).plan(real, {"classes": []}, store)
+    assert (
+        maker(RunConfig.model_validate({**content, "train": two})).plan(real, {"classes": []}, store)["model"]["kind"]
+        == "gan"
+    )

@@ -38,7 +38,7 @@ from augment.training._checkpoint import save_tensors
 from augment.training._choices import TrainingChoices, training_choices
 from augment.training._journal import Journal
 from augment.training._loop import LoopSettings, TrainingLoop, open_fabric
-from augment.training._refusals import refuse_lone_rows, refuse_share_of_all, refuse_without_pairs
+from augment.training._refusals import refuse_share_of_all, refuse_small_batches, refuse_without_pairs
 from augment.training._spot_checks import SpotChecks, moments, spot_checks
 from models._contract import GenerativeModel, ModelConfig, TensorSpec
 
@@ -49,8 +49,8 @@ __all__ = [
     "build_model",
     "check_model",
     "model_code",
-    "refuse_lone_rows",
     "refuse_share_of_all",
+    "refuse_small_batches",
     "refuse_without_pairs",
     "train",
     "train_key",
@@ -111,16 +111,14 @@ def build_model(config: ModelConfig, spec: TensorSpec, seed: int) -> GenerativeM
         raise InputError(f"model.{config.kind} cannot be built for data of shape {spec.shape}: {error}.") from None
 
 
-def check_model(config: ModelConfig, spec: TensorSpec, batch_size: int) -> int:
+def check_model(config: ModelConfig, spec: TensorSpec) -> int:
     """The number of parameters that the model would have for ``spec``.
 
     Raises:
-        InputError: the model does not take data of this form, or its settings do not fit them or the batch size.
+        InputError: the model does not take data of this form, or its settings do not fit them.
     """
     with torch.device("meta"):  # shapes alone: a model larger than this machine's memory can be counted
-        model = build_model(config, spec, 0)
-    refuse_lone_rows(model, config.kind, batch_size)
-    return sum(parameter.numel() for parameter in model.parameters())
+        return sum(parameter.numel() for parameter in build_model(config, spec, 0).parameters())
 
 
 def train(
@@ -146,6 +144,7 @@ def train(
         return found
     device = choose_device(settings.device)  # refused before the rows are encoded
     encoded, choices = encode(real, seed, store, progress), training_choices(model, settings)
+    refuse_small_batches(model, choices.batch_size)
     refuse_without_pairs(model, store.path(encoded), choices.batch_size)
     refuse_share_of_all(choices.labelled, store.path(encoded))
     run = TrainingRun(
@@ -187,7 +186,7 @@ class TrainingRun:
         rows = Rows(source, codec.tensor, self.device)
         if not len(rows.labels):
             raise InputError("there are no training rows; leave some to train in split.")
-        parameters = check_model(self.config, codec.spec, self.choices.batch_size)
+        parameters = check_model(self.config, codec.spec)
         journal = Journal(folder)
         journal.say(
             f"{self.config.kind} with {parameters} parameters, {len(rows.labels)} rows, batches of "
@@ -245,7 +244,7 @@ class TrainingRun:
                 lambda: write_latents(folder, model, codec, rows.batch, rows.labels, self.seed),
             )
         ]
-        if self.config.classifies():
+        if self.config.classifies() and codec.table.classes:
             looks.append(
                 (
                     "how well the model classifies is",

@@ -1,6 +1,6 @@
 """Settings of a training that do not fit the rows: refused before anything is trained.
 
-Every function raises an ``InputError`` that says what to change.
+Every function raises an ``InputError`` that says what to change; ``encoded`` is the folder of encoded rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from augment.codec import Codec
 from augment.errors import InputError
-from models._contract import GenerativeModel, ModelConfig
+from models._contract import ModelConfig
 
 
 def refuse_without_pairs(config: ModelConfig, encoded: Path, batch_size: int) -> None:
@@ -30,16 +30,16 @@ def refuse_without_pairs(config: ModelConfig, encoded: Path, batch_size: int) ->
         raise InputError(f"{who} of a class, and no class has two training rows; add some, or take another model.")
 
 
-def refuse_lone_rows(model: GenerativeModel, kind: str, batch_size: int) -> None:
-    """Refuse batches of one row where a loss looks at the rows of a batch together.
+def refuse_small_batches(config: ModelConfig, batch_size: int) -> None:
+    """Refuse batches of fewer rows than a model learns from.
 
     Raises:
         InputError: batch normalisation, kernels that compare rows and the like would see nothing.
     """
-    if batch_size < 2 and any(objective.batch_statistics for objective in model.objectives()):
+    if batch_size < config.smallest_batch():
         raise InputError(
-            f"model.{kind} with these settings looks at the rows of a batch together; set train.batch_size to 2 or "
-            "more."
+            f"model.{config.kind} with these settings compares the rows of a batch; set train.batch_size to "
+            f"{config.smallest_batch()} or more."
         )
 
 
