@@ -7,16 +7,15 @@ from typing import Any
 
 from _markdown import decimals, table
 
-WHOLE = """
+WHOLE = """\
 ## The packaged example, worth included
 
 `augment run --set model.kind=KIND` from the command to its end, on two cores: Prefect, all gates, and the worth that
 the example asks for. *Refused by* names every gate that refused one of the seeds; worth is not measured of rows that
-another gate refuses.
-`benchmarks/whole_runs.py` measures.
+another gate refuses. `benchmarks/whole_runs.py` measures.
 
 """
-CHOICES = """
+CHOICES = """\
 ## Compiling, and a second thread
 
 Training images a second beside those of the step as it is by default, eager and on one thread, each model with its
