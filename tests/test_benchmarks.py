@@ -291,7 +291,7 @@ def test_digits_are_split_by_class_into_rows_to_learn_from_and_others_to_judge()
 def test_drawing_is_measured_beside_whole_passes_of_the_same_weights() -> None:
     from sampling import Case, measured
 
-    row = measured(Case("pixelcnn", (3, 4, 5), 4, 2, 3), torch.device("cpu"), 1)
+    row = measured(Case("pixelcnn", (3, 4, 5), 4, 2, 3), torch.device("cpu"), torch.get_num_threads(), 1)
     assert row["case"] == "pixelcnn 4x5x3, batch 2"
     assert row["blocks"] == 3
     assert row["extrapolated"] == "the plain way was timed at 4 of 60 values"
