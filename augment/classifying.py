@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,20 +40,14 @@ class ClassifierRecord(BaseModel):
     recall: dict[str, float]
 
 
-class Told(NamedTuple):
-    """Probabilities ``(B, num_classes)`` of the classes of rows, and ``y`` ``(B,)``, -1 where a row has no label."""
-
-    probabilities: np.ndarray
-    y: np.ndarray
-
-
 @torch.no_grad()
-def probabilities(model: ClassifiesRows, codec: Codec, batch: pa.RecordBatch) -> Told:
-    """p(y|x) of the rows of a batch beside the classes that they carry."""
+def probabilities(model: ClassifiesRows, codec: Codec, batch: pa.RecordBatch) -> np.ndarray:
+    """p(y|x) of the rows of a batch, ``(B, num_classes)``."""
     assert isinstance(model, GenerativeModel)
     encoded = codec.encode(batch, numpy_generator(0, "classifier"))
     x = codec.tensor(encoded.x).to(next(model.parameters()).device)
-    return Told(model.class_logits(x).softmax(1).cpu().numpy(), encoded.y)
+    found: np.ndarray = model.class_logits(x).softmax(1).cpu().numpy()
+    return found
 
 
 def write_classifier(folder: Path, model: GenerativeModel, codec: Codec, validation: Path, labels: np.ndarray) -> None:
@@ -68,7 +61,7 @@ def write_classifier(folder: Path, model: GenerativeModel, codec: Codec, validat
     if not len(judged):
         return
     batches = _batches_of(judged, validation, codec.table.arrow_schema.names)
-    taken = [probabilities(model, codec, batch).probabilities.argmax(axis=1) for batch in batches]
+    taken = [probabilities(model, codec, batch).argmax(axis=1) for batch in batches]
     right = np.concatenate(taken) == y[judged]
     by_class = {c: float(right[y[judged] == c].mean()) for c in np.unique(y[judged])}
     recall = {class_name(codec.table.classes[c]): round(share, 4) for c, share in by_class.items()}

@@ -175,13 +175,13 @@ def open_model(folder: Path) -> GenerativeModel:
 
     verify_files(folder, (SETTINGS, WEIGHTS))
     spec = TensorSpec.from_json(json.loads((folder / SETTINGS).read_text())["spec"])
-    model = trained_config(folder).build(spec, torch.Generator().manual_seed(0))
+    config = trained_config(folder)
+    model = config.build(spec, torch.Generator().manual_seed(0))
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except RuntimeError:
         raise InputError(
-            f"the weights in {folder} are not those of a {trained_config(folder).kind} as this version makes it; train "
-            "it again."
+            f"the weights in {folder} are not those of a {config.kind} as this version makes it; train it again."
         ) from None
     return model.eval()
 

@@ -62,7 +62,7 @@ def _answered(net: ClassifiesRows, codec: Codec, part: pa.RecordBatch) -> np.nda
         InputError: the model cannot read one of them.
     """
     try:
-        return probabilities(net, codec, part).probabilities
+        return probabilities(net, codec, part)
     except (pa.ArrowException, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"the rows to predict cannot be read as the model reads rows ({str(error).splitlines()[0]}); give them in "

@@ -158,7 +158,7 @@ def test_a_confidence_is_the_probability_of_the_class_that_is_named(
     net, codec = load_model(model, store)
     assert isinstance(net, ClassifiesRows)
     (batch,) = rows.combine_chunks().to_batches()
-    told = probabilities(net, codec, batch).probabilities
+    told = probabilities(net, codec, batch)
     np.testing.assert_array_equal(found.confidence, told.max(1))
     assert found.classes == [str(codec.table.classes[place]) for place in told.argmax(1)]
     assert len(set(found.classes)) > 1
