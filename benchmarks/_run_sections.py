@@ -20,8 +20,9 @@ CHOICES = """\
 
 Training images a second beside those of the step as it is by default, eager and on one thread, each model with its
 defaults on images of 256 grey levels (17 where the side is 8) on a CPU; what compiling takes before the first step is
-not counted. By these figures `train.compile` is off and `train.threads` 1 unless a run file says otherwise.
-`benchmarks/step_choices.py` measures.
+not counted. A second thread pays where nothing else runs. Where others keep the cores busy, as a worker's other runs
+do, threads wait for each other and a step takes longer than on one. By these figures `train.compile` is off and
+`train.threads` 1 unless a run file says otherwise. `benchmarks/step_choices.py` measures.
 
 """
 
@@ -48,11 +49,18 @@ def step_choices(rows: Iterable[Mapping[str, Any]]) -> str:
     """A table of what compiling and a second thread change; nothing where nothing was measured."""
 
     def said(row: Mapping[str, Any], name: str) -> str:
+        if name not in row:
+            return ""
         return row["ended"] if row[name] is None else f"{row[name]:.2f}x"
 
     lines = [
-        [row["case"], f"{row['usual_images_per_second']:,.0f}", said(row, "compiled"), said(row, "two_threads")]
+        [
+            row["case"],
+            f"{row['usual_images_per_second']:,.0f}",
+            *(said(row, name) for name in ("compiled", "two_threads", "two_threads_busy")),
+        ]
         for row in sorted(rows, key=lambda row: (row["side"], row["kind"]))
-        if "absent" not in row
+        if "usual_images_per_second" in row
     ]
-    return CHOICES + table(["step", "images a second", "compiled", "two threads"], lines) if lines else ""
+    headings = ["step", "images a second", "compiled", "two threads", "two threads, cores busy"]
+    return CHOICES + table(headings, lines) if lines else ""

@@ -1,13 +1,15 @@
 """Is a training step faster compiled, or on two threads? Every model of images, beside the step as it is by default.
 
-    python benchmarks/step_choices.py [--quick] [--json] [--kinds pixelcnn] [--side 28] [--limit 300]
+    python benchmarks/step_choices.py [--quick] [--json] [--kinds pixelcnn] [--side 28] [--limit 300] [--busy]
 
 Each model takes the same steps by our trainer on the CPU, with its defaults on made images of 256 grey levels (digits'
 17 where the side is 8): as it is, with `train.compile: true`, and with `train.threads: 2`, each in a process of its
 own. The clock starts after 20 steps, so that compiling is not in it. `compiled` and `two_threads` are training images a
 second over those of the step as it is, the one by CPU seconds, the other by the clock, which needs a machine with
-nothing else to do. What takes longer than --limit seconds in all, compiling included, is null, with `ended` saying so.
-`ratio` is `compiled`. Finished cells are kept in benchmarks/results/step_choices.json, those of a quick run in build/.
+nothing else to do. With --busy a process that never waits keeps each core company, and `two_threads_busy` is what a
+second thread changes then. What takes longer than --limit seconds in all, compiling included, is null, with `ended`
+saying so. `ratio` is `compiled`. Finished cells are kept in benchmarks/results/step_choices.json, those of a quick run
+in build/.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,14 +106,39 @@ def measure(kind: str, side: int, steps: int, limit: float) -> Cell:
         return {"absent": late}
     row: Cell = {"usual_images_per_second": round(usual["images_per_cpu_second"], 2)}
     row["compiled"] = compiled and round(compiled["images_per_cpu_second"] / usual["images_per_cpu_second"], 3)
-    row["two_threads"] = two and round(two["images_per_second"] / usual["images_per_second"], 3)
+    row["two_threads"] = two and by_the_clock(two, usual)
     return {**row, **({"ended": late} if None in (compiled, two) else {})}
 
 
+def measure_busy(kind: str, side: int, steps: int, limit: float) -> Cell:
+    with every_core_busy():
+        usual, two = (apart(kind, side, steps, limit, CHOICES[name]) for name in ("usual", "two_threads"))
+    if usual is None or two is None:
+        return {"absent": f"not {steps} steps in {limit:g} s"}
+    return {"two_threads_busy": by_the_clock(two, usual)}
+
+
+def by_the_clock(chosen: dict[str, Any], usual: dict[str, Any]) -> float:
+    return float(round(chosen["images_per_second"] / usual["images_per_second"], 3))
+
+
+@contextmanager
+def every_core_busy() -> Iterator[None]:
+    """A block in which each core also has a process that never waits."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def summarised(cells: list[Cell]) -> Cell:
-    """The row of a model at one side: its one cell."""
-    (cell,) = cells
-    return {"case": f"{cell['kind']} {cell['side']}x{cell['side']}", **cell, "ratio": cell.get("compiled")}
+    """The row of a model at one side: what its quiet and its busy cell say, each where it was measured."""
+    measured = [cell for cell in cells if "absent" not in cell] or cells[:1]
+    row = {name: value for cell in measured for name, value in cell.items() if name != "busy"}
+    return {"case": f"{row['kind']} {row['side']}x{row['side']}", **row, "ratio": row.get("compiled")}
 
 
 def main() -> int:
@@ -120,6 +149,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*", choices=GRIDS, default=GRIDS)
     parser.add_argument("--side", type=int, default=28)
     parser.add_argument("--limit", type=float, default=300, help="seconds of one training")
+    parser.add_argument("--busy", action="store_true", help="a second thread alone, beside busy processes")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -129,15 +159,15 @@ def main() -> int:
     steps = WARM_STEPS + 30
     cells = Cells(
         (UNFINISHED if args.quick else RESULTS) / "step_choices.json",
-        ("kind", "side"),
+        ("kind", "side", "busy"),
         ("code",),
         summarised,
         ("kind", "side"),
     )
     for kind in kinds:
         code = hash_json([model_code(MODELS[kind]()), code_version("augment.training"), steps, args.limit])[:16]
-        asked = {"kind": kind, "side": side, "code": code}
-        cells.fill(asked, partial(measure, kind, side, steps, args.limit))
+        asked = {"kind": kind, "side": side, "busy": args.busy, "code": code}
+        cells.fill(asked, partial(measure_busy if args.busy else measure, kind, side, steps, args.limit))
     document = cells.document()
     rows = {name: document[name] for name in ("machine", "versions", "rows")}
     print(json.dumps(rows, indent=1) if args.json else "\n".join(map(str, document["rows"])))

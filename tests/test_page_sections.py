@@ -49,5 +49,20 @@ def test_a_choice_whose_steps_took_too_long_says_so() -> None:
 
     row = {"kind": "vae", "side": 8, "case": "vae 8x8", "usual_images_per_second": 1234.5}
     late = {**row, "compiled": None, "two_threads": 0.5, "ended": "not 50 steps in 300 s"}
-    assert "| vae 8x8 | 1,234 | not 50 steps in 300 s | 0.50x |" in section([late])
+    assert "| vae 8x8 | 1,234 | not 50 steps in 300 s | 0.50x |  |" in section([late])
     assert section([{"case": "vae 8x8", "side": 8, "kind": "vae", "absent": "not 50 steps in 300 s"}]) == ""
+
+
+def test_a_second_thread_stands_beside_what_it_does_where_others_keep_the_cores_busy() -> None:
+    from _run_sections import step_choices as section
+    from step_choices import summarised
+
+    cell = {"kind": "vae", "side": 8, "code": "c"}
+    quiet = {**cell, "busy": False, "usual_images_per_second": 1234.5, "compiled": 0.5, "two_threads": 1.25}
+    busy = {**cell, "busy": True, "two_threads_busy": 0.125}
+    row = summarised([busy, quiet])
+    assert row["ratio"] == 0.5
+    assert "| vae 8x8 | 1,234 | 0.50x | 1.25x | 0.12x |" in section([row])
+    late = {**cell, "busy": True, "absent": "not 50 steps in 300 s"}
+    assert "| vae 8x8 | 1,234 | 0.50x | 1.25x |  |" in section([summarised([late, quiet])])
+    assert section([summarised([late])]) == section([summarised([busy])]) == ""
