@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from _markdown import decimals, plural, rounded, table
+from _markdown import decimals, plural, table
 
 SCARCE = """\
 ## Where a class has five rows
@@ -16,13 +16,9 @@ number of steps and from the same first weights, with classical changes of the i
 or with {synthetic} rows of every class, for each seed drawn by a model of its own. Balanced accuracy on {test:,} real
 test rows, mean over the seeds; the difference with its 95 % interval over them, in percentage points. The last row
 compares the two that are the best on validation rows. `benchmarks/scarce_images.py` measures.
-"""
-BOUNDS = """\
-## Likelihood
 
-What `benchmarks/likelihood.py` reached in the minutes given, without labels: of test rows -ln p(x) where a model knows
-it, else the bound on it with {samples} importance samples, with its standard error (less is better), beside a published
-figure to compare. A short training is no claim, and no reproduction of them.
+These are five fixed changes. Beside a policy that was searched for, as worth does it, no clear difference is left at
+five rows of these data, and gates refused the rows of most seeds there: [what synthetic rows were worth](worth.md).
 """
 PHOTO_FIGURES = {
     "coverage": "coverage",
@@ -31,31 +27,6 @@ PHOTO_FIGURES = {
     "classifier_score": "classifier score",
     "accuracy": "accuracy",
 }
-EXACT = """\
-## Exact likelihood
-
-Bits per dimension of {test} held-out digits (8x8, 17 levels) after training on {train} others, and the share of them
-whose own class makes them likeliest; mean over the seeds with its standard error. A model of each pixel by itself,
-given the class, has 2.22. The defaults were chosen on the split of seed 0. `benchmarks/digits_likelihood.py` measures.
-"""
-KNOWN = """
-What ln p(x|y) of a `{scorer}` says of {draws} sets of each fault of digits, and of rows that other models drew, beside
-the gates that are on by default; `benchmarks/likelihood_gate.py` measures. Odd rows are less or more likely than is
-usual, recognised ones are likeliest as what they are labelled. Refused by the check `likelihood` alone: {alone}.
-"""
-BESIDE = """
-Bits per dimension of {judged} held-out images of MNIST (28x28, 256 levels) after as many steps as fit into the CPU
-minutes of one thread, the net of a `pixelcnn` in our trainer, which also clips gradients and averages the weights, and
-in pythae's, in 32 bits; `benchmarks/likelihood_beside_pythae.py` measures (1 seed). In brackets the steps and the
-minutes that they took.
-"""
-DRAWING = """
-Drawing value by value by caches of what the layers have heard, beside a pass over the whole image for every value with
-the same weights, which was timed at a few values and multiplied; `benchmarks/sampling.py` measures, on a CPU with one
-thread. On a GPU a few images take about as long as thousands. Fast PixelCNN++ (PrajitR/fast-pixel-cnn) reports up to
-183 times for its own net in large batches on a K40; nets and devices differ, so the figures cannot be compared.
-Memory is the most that was taken: on a GPU by tensors, on a CPU by the process beside what it had before the net.
-"""
 PHOTOS = """\
 ## Colour photos on a GPU
 
@@ -74,9 +45,12 @@ VARIANTS = """\
 
 Every loss, hold and technique of the adversarial models on {rows:,} images of Fashion-MNIST, halved to 14x14, each
 trained for {minutes:g} CPU minutes of one thread ({seeds}) on {cpu} with torch {torch};
-`benchmarks/adversarial_variants.py` measures. The best comes first, defaults are bold, and all figures are those of the
-table above. What a default already has (R1, R2 and changes of what the critic sees, for a `gan`) stays where the
-settings do not say otherwise. {note}
+`benchmarks/adversarial_variants.py` measures. The most accurate comes first, defaults are bold, and the figures mean
+what they do in [quality and cost](#quality-and-cost-at-equal-cpu-minutes). What a default already has (R1, R2 and
+changes of what the critic sees, for a `gan`) stays where the settings do not say otherwise.{note}
+
+A variant above its default was more accurate with as many rows as these, in as little time, and no gate judged it. The
+defaults are for scarce classes, whose few rows a critic soon knows by heart, and for rows that the gates accept.
 """
 
 # What is switched on, by a variant that lacks it and one that has it.
@@ -98,9 +72,9 @@ SWITCHES = {
     "a multilayer perceptron, of its usual width, instead of a ResNet": ("gan", "mlp"),
 }
 EARNED = """
-What each switch changes, of two variants that differ in nothing else, the most helpful first. The steps that fit into
-the minutes follow from a short timing, which varies by a tenth or two: for that too, and
-with {seeds}, a small difference is no evidence.
+What each switch changes, of two variants that differ in nothing else, the most helpful first. *Ratio* is the Fréchet
+distance with the switch over that without: below 1 the switch helps. The steps that fit into the minutes follow from a
+short timing, which varies by a tenth or two: for that too, and with {seeds}, a small difference is no evidence.
 
 """
 
@@ -130,88 +104,6 @@ def _compared(title: str, alone: float, together: float, difference: Mapping[str
     if difference["low"] is not None and difference["high"] is not None:
         points += f" [{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
     return [title, f"{alone:.3f}", f"{together:.3f}", points]
-
-
-def bounds(rows: Iterable[Mapping[str, Any]]) -> str:
-    """A table of the bounds that were reached; nothing where nothing was measured."""
-    there = [row for row in rows if "absent" not in row]
-    if not there:
-        return ""
-    lines = [
-        [
-            f"`{row['case'].partition(' ')[0]}`",
-            row["data"],
-            *_nats(row),
-            row["unit"],
-            f"{row['minutes']:.0f} min, {row['epochs']:.1f} epochs, {row['device']}",
-            f"{row['target']:g} ({row['target_source']})",
-        ]
-        for row in there
-    ]
-    samples = " or ".join(sorted({str(row["importance_samples"]) for row in there if "iwae" in row})) or "so many"
-    headings = ["kind", "data", "-ln p(x)", "ELBO", "unit", "trained for", "published"]
-    return BOUNDS.format(samples=samples) + "\n" + table(headings, lines)
-
-
-def _nats(row: Mapping[str, Any]) -> list[str]:
-    """What the test rows have, exactly or at most, and the ELBO of a model that only bounds it."""
-    if "exact" in row:
-        return [f"{row['exact']:.2f} ± {row['exact_standard_error']:.2f}", "exact"]
-    return [f"{row['iwae']:.2f} ± {row['iwae_standard_error']:.2f}, at most", f"{row['elbo']:.2f}"]
-
-
-def exact(digits: Iterable[Mapping[str, Any]], drawing: Iterable[Mapping[str, Any]]) -> str:
-    """Tables of exact likelihoods and of what drawing by them costs; nothing where nothing was measured."""
-    there, drawn = ([row for row in rows if "absent" not in row] for rows in (digits, drawing))
-    if not there or not drawn:
-        return ""
-    lines = [
-        [
-            f"`{row['kind']}`",
-            decimals(row["bits_per_dimension"]["mean"], row["bits_per_dimension"]["se"], 3),
-            decimals(row["accuracy"]["mean"], row["accuracy"]["se"], 3),
-            f"{row['parameters']:,}",
-            f"{row['steps']:,} steps, {row['train_cpu_seconds']['mean']:.0f} CPU s ({plural(row['seeds'])})",
-        ]
-        for row in there
-    ]
-    costs = [
-        [
-            f"{row['case']}, {row['blocks']} blocks",
-            row["device"],
-            rounded(row["images_per_second"]),
-            f"{row['ratio']:.0f}x",
-            f"{row['memory_gib']:g} GiB" if "memory_gib" in row else "",
-        ]
-        for row in drawn
-    ]
-    return (
-        EXACT.format(**there[0]["rows"])
-        + "\n"
-        + table(["kind", "bits per dimension", "recognised", "parameters", "trained for"], lines)
-        + DRAWING
-        + "\n"
-        + table(["images", "device", "drawn / s", "faster than whole passes", "memory"], costs)
-    )
-
-
-def known(rows: Iterable[Mapping[str, Any]]) -> str:
-    """A table of what an exact likelihood finds beside the gates; nothing where nothing was measured."""
-    there = [row for row in rows if "absent" not in row]
-    if not there:
-        return ""
-    lines = [
-        [
-            row["case"],
-            f"{row['refused_by_gates']} of {row['draws']}" + (f": {', '.join(row['gates'])}" if row["gates"] else ""),
-            f"{row['refused_by_likelihood']} of {row['draws']}",
-            *(" ".join(f"{share:.2f}" for share in row[name]) for name in ("odd", "recognised")),
-        ]
-        for row in there
-    ]
-    alone = ", ".join(row["case"] for row in there if row["likelihood_alone"]) or "none"
-    said = KNOWN.format(scorer=there[0]["scorer"], draws=max(row["draws"] for row in there), alone=alone)
-    return said + "\n" + table(["rows", "refused by gates", "by likelihood", "odd", "recognised"], lines)
 
 
 def photos(document: Mapping[str, Any]) -> str:
@@ -247,25 +139,6 @@ def _curve(row: Mapping[str, Any]) -> str:
     return f"- `{row['case']}`, `{settings}`: {points}\n"
 
 
-def beside_pythae(document: Mapping[str, Any]) -> str:
-    """A table of likelihoods at equal minutes beside another trainer; nothing where nothing was measured."""
-    there = [row for row in document["rows"] if "absent" not in row]
-    if not there:
-        return ""
-    sides = {"ours": "ours", "ours, bf16": "ours, `precision: bf16-mixed`", "theirs": "pythae"}
-    lines = [
-        [
-            f"{row['minutes']:g}",
-            *(
-                f"{row['bits_per_dim'][side]:.3f} ({row['steps'][side]:,}, {row['cpu_minutes'][side]:.2f})"
-                for side in sides
-            ),
-        ]
-        for row in there
-    ]
-    return BESIDE.format(judged=there[0]["judged"]) + "\n" + table(["CPU minutes", *sides.values()], lines)
-
-
 def _ended(row: Mapping[str, Any]) -> str:
     """What is known of a training that was ended before its rows were judged."""
     last = row["curve"][-1]
@@ -297,7 +170,7 @@ def variants(document: Mapping[str, Any], names: Iterable[str] = ()) -> str:
         seeds=plural(min(row["seeds"] for row in there)),
         cpu=where["machine"]["cpu"],
         torch=where["versions"]["torch"],
-        note=f"Not measured: {'; '.join(lacking)}." if lacking else "",
+        note=f" Not measured: {'; '.join(lacking)}." if lacking else "",
     )
     stopped = [f"- {row['case']}: {why}\n" for row in there for why in row["stopped"]]
     stopped += [f"- {row['case']}: {row['absent']}\n" for row in document["rows"] if row not in there]

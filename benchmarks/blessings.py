@@ -95,7 +95,10 @@ def measure(data: str, kind: str, seed: int) -> Cell:
 
 
 def summarised(cells: list[Cell]) -> Cell:
-    """The row of a model on some data: how many seeds were blessed, and what refused the others."""
+    """The row of a model on some data: how many seeds were blessed, and what refused the others.
+
+    A gate that refused some has what it said of the first of them, and how many they were.
+    """
     one, done = cells[0], [cell for cell in cells if "absent" not in cell]
     row: Cell = {"case": f"{one['data']} {one['kind']}", "data": one["data"], "kind": one["kind"], "seeds": len(done)}
     if not done:
@@ -104,7 +107,7 @@ def summarised(cells: list[Cell]) -> Cell:
     refused: dict[str, dict[str, Any]] = {}
     for cell in done:
         for gate in cell["refused_by"]:
-            refused.setdefault(gate["gate"], gate)
+            refused.setdefault(gate["gate"], {**gate, "seeds": 0})["seeds"] += 1
     times = {name: mean_and_error(cell[name] for cell in done) for name in ("train_cpu_seconds", "rest_cpu_seconds")}
     return {
         **row,

@@ -2,9 +2,6 @@
 
     python benchmarks/model_page.py [--check]
 
-The figures come from families.json, blessings.json, scarce_images.json, likelihood.json, adversarial_variants.json and
-colour_photos.json in benchmarks/results, the pictures from docs/pictures. With `--check` nothing is written, and the
-exit status is 1 where the page is not what would be written.
 The figures come from those files in benchmarks/results that `BENCHMARKS` names, the pictures from docs/pictures. With
 `--check` nothing is written, and the exit status is 1 where the page is not what would be written.
 """
@@ -20,8 +17,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from _likelihood_sections import beside_pythae, bounds, exact, known
 from _markdown import decimals, plural, rounded, table
-from _measured_sections import beside_pythae, bounds, exact, known, photos, scarce_classes, variants
+from _measured_sections import photos, scarce_classes, variants
 from _run_sections import step_choices, whole_runs
 from adversarial_variants import VARIANTS
 
@@ -51,6 +49,7 @@ FORMS = {"vector": "tables", "grid": "images"}
 LIKELIHOODS = {"exact": "exact", "bound": "a lower bound", "none": "none"}
 SAMPLING = {"rows": "as many as it has rows", "root": "by the root of its rows", "equal": "equally often"}
 NOT_MEASURED = "not measured"
+AUDITED = {"digits": ("packaged example", "grid"), "wine": ("wine", "vector")}  # heading, and form of the rows
 DATA = {
     "digits": "digits: 8x8, five classes of 10 rows, five of about 125",
     "fashion-mnist": "Fashion-MNIST: 28x28, 5,000 rows",
@@ -77,11 +76,17 @@ INTRODUCTION = """\
 # Models
 
 Every model is chosen by `model.kind` in the run file and brings its own training; whatever it draws passes the same
-audit. `augment models` lists the same kinds, and `--set model.SETTING=VALUE` changes a setting.
+audit. `augment models` lists the same kinds, and `--set model.SETTING=VALUE` changes a setting. What their rows were
+worth to a classifier is on [a page of its own](worth.md).
 """
 BLESSINGS = """
-The last two columns say whether a run with the model's defaults is blessed by all gates but worth, in how many of the
-seeds, and what it takes in CPU seconds of one thread, worth apart. `benchmarks/blessings.py` measures.
+*Value by value*: each value of a row is drawn once those before it are, so that one evaluation is many small steps, one
+after the other. The last two columns say whether a run with the model's defaults is blessed by all gates but worth, in
+how many of the seeds, and what it takes in CPU seconds of one thread, worth apart. `benchmarks/blessings.py` measures.
+"""
+REFUSALS = """
+What a gate said of the first seed that it refused:
+
 """
 READING = """\
 Each figure is the mean over the seeds, with its standard error where there were several. The rows *real rows* are the
@@ -120,7 +125,7 @@ def page(measured: Mapping[str, Mapping[str, Any]], pictures: Path = PICTURES) -
         beside_pythae(measured["likelihood_beside_pythae"]),
         known(measured["likelihood_gate"]["rows"]),
         photos(measured["colour_photos"]),
-        step_choices(measured["step_choices"]["rows"]),
+        step_choices(measured["step_choices"]),
         *(section(kind, config, pictures) for kind, config in MODELS.items()),
     ]
     return "\n".join(part for part in parts if part)
@@ -135,18 +140,24 @@ def overview(rows: Iterable[Mapping[str, Any]]) -> str:
             title(config),
             taken(config),
             LIKELIHOODS[config.likelihood],
-            str(config.evaluations_per_sample),
-            verdict(audits.get(("digits", kind)), config, "grid"),
-            verdict(audits.get(("wine", kind)), config, "vector"),
+            evaluations(config),
+            *(verdict(audits.get((data, kind)), config, form) for data, (_, form) in AUDITED.items()),
         ]
         for kind, config in MODELS.items()
     ]
-    headings = ["kind", "what", "takes", "likelihood", "net evaluations a row", "packaged example", "wine"]
-    return table(headings, lines) + BLESSINGS
+    titles = [heading for heading, _ in AUDITED.values()]
+    headings = ["kind", "what", "takes", "likelihood", "net evaluations a row", *titles]
+    return table(headings, lines) + BLESSINGS + refusals(audits)
+
+
+def evaluations(config: type[ModelConfig]) -> str:
+    """How often the net is evaluated for a row, and whether that is spread over its values."""
+    one_by_one = config().drawing_order() is not None
+    return f"{config.evaluations_per_sample}{', value by value' * one_by_one}"
 
 
 def verdict(row: Mapping[str, Any] | None, config: type[ModelConfig], form: str) -> str:
-    """Whether the defaults are blessed, and what refuses them where not."""
+    """Whether the defaults are blessed, and which gates refuse them where not, each in how many seeds."""
     if form not in config.accepts:
         return f"takes no {FORMS[form]}"
     if row is None:
@@ -156,17 +167,34 @@ def verdict(row: Mapping[str, Any] | None, config: type[ModelConfig], form: str)
     seconds = row["train_cpu_seconds"]["mean"] + row["rest_cpu_seconds"]["mean"]
     if not row["refused_by"]:
         return f"yes ({plural(row['seeds'])}, {seconds:.0f} s)"
-    gates = "; ".join(refusal(gate) for gate in row["refused_by"])
+    counted = row["seeds"] > 1
+    gates = ", ".join(
+        gate["gate"] + (f" in {gate['seeds']}" if counted and "seeds" in gate else "") for gate in row["refused_by"]
+    )
     word = f"yes with {row['blessed']} of {plural(row['seeds'])}, else refused" if row["blessed"] else "refused"
     return f"{word} by {gates} ({plural(row['seeds'])}, {seconds:.0f} s)"
 
 
-def refusal(gate: Mapping[str, Any]) -> str:
-    """The gate with its figure and limit, where it has them."""
-    figures = [
-        f"{name} {gate[key]:.4g}" for name, key in (("at", "value"), ("limit", "limit")) if gate[key] is not None
+def refusals(audits: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """The sentence of every gate that refused a seed, a line each; nothing where none did.
+
+    A gate may look at several figures, and its value is the first alone: what failed is in its sentence.
+    """
+    lines = [
+        f"- `{kind}`, {heading}, {gate['gate']}: {gate['sentence']}{unrounded(gate)}\n"
+        for kind in MODELS
+        for data, (heading, _) in AUDITED.items()
+        for gate in audits.get((data, kind), {}).get("refused_by", [])
     ]
-    return gate["gate"] + (f" ({', '.join(figures)})" if figures else "")
+    return REFUSALS + "".join(lines) if lines else ""
+
+
+def unrounded(gate: Mapping[str, Any]) -> str:
+    """The gate's figure and its limit where a sentence in whole per cent would show them as the same."""
+    value, limit = gate["value"], gate["limit"]
+    if value is None or limit is None or f"{value:.0%}" != f"{limit:.0%}":
+        return ""
+    return f" Not rounded, {value:.4g} where {limit:.4g} is the limit."
 
 
 def measured_on(families: Mapping[str, Any]) -> str:
@@ -219,7 +247,7 @@ def section(kind: str, config: type[ModelConfig], pictures: Path) -> str:
         f"- **likelihood** {LIKELIHOODS[config.likelihood]}; **objectives** {', '.join(config.objective_names)}",
         f"- **operators** {operators}"
         + (f"; with other settings {', '.join(f'`{n}`' for n in other)}" if other else ""),
-        f"- **net evaluations a row** {config.evaluations_per_sample}",
+        f"- **net evaluations a row** {evaluations(config)}",
         f"- **training** {training.steps:,} steps of {training.batch_size} rows, each class "
         f"{SAMPLING[training.sampling]}; weights averaged with {training.ema_decay}, {training.schedule} schedule",
     ]

@@ -6,10 +6,9 @@ Each model takes the same steps by our trainer on the CPU, with its defaults on 
 17 where the side is 8): as it is, with `train.compile: true`, and with `train.threads: 2`, each in a process of its
 own. The clock starts after 20 steps, so that compiling is not in it. `compiled` and `two_threads` are training images a
 second over those of the step as it is, the one by CPU seconds, the other by the clock, which needs a machine with
-nothing else to do. With --busy a process that never waits keeps each core company, and `two_threads_busy` is what a
-second thread changes then. What takes longer than --limit seconds in all, compiling included, is null, with `ended`
-saying so. `ratio` is `compiled`. Finished cells are kept in benchmarks/results/step_choices.json, those of a quick run
-in build/.
+nothing else to do. With --busy one endless process a core runs meanwhile, and `two_threads` is beside one thread that
+has as much company. What takes longer than --limit seconds in all, compiling included, is null, with `ended` saying so.
+`ratio` is `compiled`. Finished cells are kept in benchmarks/results/step_choices.json, those of a quick run in build/.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,39 +105,46 @@ def measure(kind: str, side: int, steps: int, limit: float) -> Cell:
         return {"absent": late}
     row: Cell = {"usual_images_per_second": round(usual["images_per_cpu_second"], 2)}
     row["compiled"] = compiled and round(compiled["images_per_cpu_second"] / usual["images_per_cpu_second"], 3)
-    row["two_threads"] = two and by_the_clock(two, usual)
+    row["two_threads"] = two and speedup_by_the_clock(two, usual)
     return {**row, **({"ended": late} if None in (compiled, two) else {})}
 
 
 def measure_busy(kind: str, side: int, steps: int, limit: float) -> Cell:
     with every_core_busy():
         usual, two = (apart(kind, side, steps, limit, CHOICES[name]) for name in ("usual", "two_threads"))
-    if usual is None or two is None:
-        return {"absent": f"not {steps} steps in {limit:g} s"}
-    return {"two_threads_busy": by_the_clock(two, usual)}
+    late = f"not {steps} steps in {limit:g} s"
+    if usual is None:
+        return {"absent": late}
+    row: Cell = {"clock_images_per_second": round(usual["images_per_second"], 2)}
+    row["two_threads"] = two and speedup_by_the_clock(two, usual)
+    return {**row, **({} if two else {"ended": late})}
 
 
-def by_the_clock(chosen: dict[str, Any], usual: dict[str, Any]) -> float:
+def speedup_by_the_clock(chosen: dict[str, Any], usual: dict[str, Any]) -> float:
     return float(round(chosen["images_per_second"] / usual["images_per_second"], 3))
 
 
 @contextmanager
-def every_core_busy() -> Iterator[None]:
-    """A block in which each core also has a process that never waits."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
+def every_core_busy() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A block in which an endless process runs for each core; one whose parent was killed ends by itself."""
+    endless = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+    with ExitStack() as ending:
+        others = []
+        for _ in os.sched_getaffinity(0):
+            others.append(ending.enter_context(subprocess.Popen([sys.executable, "-c", endless])))
+            ending.callback(others[-1].kill)
+        yield others
 
 
 def summarised(cells: list[Cell]) -> Cell:
-    """The row of a model at one side: what its quiet and its busy cell say, each where it was measured."""
-    measured = [cell for cell in cells if "absent" not in cell] or cells[:1]
-    row = {name: value for cell in measured for name, value in cell.items() if name != "busy"}
-    return {"case": f"{row['kind']} {row['side']}x{row['side']}", **row, "ratio": row.get("compiled")}
+    """The row of a model at one side, on a quiet machine or a busy one: its one cell."""
+    (cell,) = cells
+    case = f"{cell['kind']} {cell['side']}x{cell['side']}" + (", cores busy" if cell["busy"] else "")
+    return {"case": case, **cell, "ratio": cell.get("compiled")}
+
+
+def cells_in(path: Path) -> Cells:
+    return Cells(path, ("kind", "side", "busy"), ("code",), summarised, ("kind", "side", "busy"))
 
 
 def main() -> int:
@@ -157,15 +163,9 @@ def main() -> int:
         return 0
     side, kinds = (8, ["pixelcnn"]) if args.quick else (args.side, args.kinds)
     steps = WARM_STEPS + 30
-    cells = Cells(
-        (UNFINISHED if args.quick else RESULTS) / "step_choices.json",
-        ("kind", "side", "busy"),
-        ("code",),
-        summarised,
-        ("kind", "side"),
-    )
+    cells = cells_in((UNFINISHED if args.quick else RESULTS) / "step_choices.json")
     for kind in kinds:
-        code = hash_json([model_code(MODELS[kind]()), code_version("augment.training"), steps, args.limit])[:16]
+        code = hash_json([model_code(MODELS[kind]()), code_version("augment.training"), steps])[:16]
         asked = {"kind": kind, "side": side, "busy": args.busy, "code": code}
         cells.fill(asked, partial(measure_busy if args.busy else measure, kind, side, steps, args.limit))
     document = cells.document()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,10 +47,18 @@ or threshold moving, with boosted trees or logistic regression. Model, arms and 
 rows; the figures are balanced accuracy on test rows in points, means over seeds that draw real rows, model and
 classifiers anew. `benchmarks/worth.py` measures, with every model at its defaults.
 
-An interval holds 95 %, by Student's t over the seeds; p is adjusted for all rows of the table (Holm). *Refused* says
-for how many of the seeds a gate, as it was when this was measured, would have kept the rows from being published: they
-are counted here all the same, since this page is about what rows are worth. *More real rows* is what all real rows of
-the scarce classes would reach: what is left to gain.
+[models.md](models.md#where-a-class-has-five-rows) has MNIST and Fashion-MNIST with five rows in a class too, under
+"Where a class has five rows". There another classifier learns, in as many steps, and beside the rows stands the best of
+five augmentations that were given. Here it is a policy that was searched for, and beside that, as
+[README](../README.md) says, nothing is left of what the rows add there.
+"""
+READING = """\
+An interval holds 95 %, by Student's t over the seeds. The verdict is that of the interval, unadjusted: *helps* where it
+lies above 0, *harms* where it lies below. p is adjusted for all rows of the table (Holm), so a row that helps or harms
+may have a large p. *Models compared* counts those with seeds enough to be chosen. *Refused* says for how many of the
+seeds a gate, as it was when this was measured, would have kept the rows from being published: they are counted here all
+the same, since this page is about what rows are worth. *More real rows* is what is reached with the real rows too that
+the cut set aside, of tables by the classifier that is better on validation rows: what is left to gain.
 """
 PLOT_TEXT = "![Lift of the best model beside the best without one, by rows in a scarce class](pictures/worth.png)\n"
 EVERY = """\
@@ -58,11 +67,15 @@ EVERY = """\
 The same for each model that was tried, its arm chosen on validation rows. Models with less than half the seeds of the
 most measured one take no part in the choice above.
 """
+NOTHING = "No model is measured with two seeds of a case, so nothing is compared yet.\n"
 STOPPED = """\
 ## Runs that ended early
 
-They were measured to no end, and count in no mean above.
+They were not finished, and count in no mean above. Runs of a model that ended for the same reason stand together, with
+what the first of them said; the others may have other steps and figures.
 """
+# what a training that stopped itself says of its own steps and figures, and not of the reason
+OWN = re.compile(r" \((?:step \d+ is kept|no checkpoint was saved before)\)|\d+(?:\.\d+)?")
 MEASURED = """\
 ## Seeds measured
 
@@ -74,26 +87,27 @@ default run of `benchmarks/worth.py` measures what is lacking.
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """The whole page in Markdown, from the rows that the benchmark kept."""
     there = [row for row in rows if "absent" not in row]
-    parts = [INTRODUCTION]
-    if any(row["seeds"] > 1 for row in there):
-        parts += [PLOT_TEXT, best_table(chosen(there)), summary(chosen(there)), EVERY, every_table(there)]
-    return "\n".join([*parts, *stopped(rows), MEASURED, measured_table(rows)])
+    best = chosen(there)
+    compared = [READING, PLOT_TEXT, best_table(best), summary(best), EVERY, every_table(there)] if best else [NOTHING]
+    return "\n".join([INTRODUCTION, *compared, *stopped(rows), MEASURED, measured_table(rows)])
 
 
 def chosen(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Of each case the model whose best arm scores most on validation rows, in the order of the data sets.
 
     Models take part that have half as many seeds as another or more: means over fewer vary too much to be the best.
+    ``compared`` says how many did.
     """
     by_case: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["seeds"] > 1:
             by_case.setdefault(row["data"], []).append(row)
-    best = []
+    best: list[Mapping[str, Any]] = []
     for own in by_case.values():
         most = max(row["seeds"] for row in own)
         enough = [row for row in own if 2 * row["seeds"] >= most]
-        best.append(max(enough, key=lambda row: row["arms"][row["with"]]["validation"]["mean"]))
+        first = max(enough, key=lambda row: on_validation(row, row["with"]))
+        best.append({**first, "compared": len(enough)})
     return sorted(best, key=lambda row: place(row["data"]))
 
 
@@ -112,6 +126,11 @@ def rows_of(case: str) -> int:
     return int(case.partition(", ")[2].split()[0])
 
 
+def titled(case: str) -> str:
+    """``German credit, 5 rows``: a case as the page calls it."""
+    return f"{NAMES[data_of(case)]}, {rows_of(case)} rows"
+
+
 def adjusted(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """The p-values of the rows' lifts by Student's t over seeds, adjusted for there being several."""
     return holm([p_value(row["lifts"]) for row in rows])
@@ -128,23 +147,24 @@ def best_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a case: the best without, the best with, and what lies between them."""
     lines = []
     for row, p in zip(rows, adjusted(rows), strict=True):
-        more = row["arms"].get("more real rows")
         lines.append(
             [
                 f"{NAMES[data_of(row['data'])]}, {rows_of(row['data'])}",
                 f"{row['without']}: {mean(row, row['without'])}",
                 f"`{row['kind']}`, {row['with']}: {mean(row, row['with'])}",
+                str(row["compared"]),
                 lift(row),
                 f"{p:.2g}",
                 row["verdict"],
                 f"{row['refused']} of {row['seeds']}",
-                f"{100 * more['test']['mean']:.1f}" if more else "",
+                more_real(row),
             ]
         )
     headings = [
         "rows in a scarce class",
         "best without",
         "best with",
+        "models compared",
         "lift",
         "p",
         "verdict",
@@ -175,6 +195,17 @@ def mean(row: Mapping[str, Any], arm: str) -> str:
     return f"{100 * row['arms'][arm]['test']['mean']:.1f}"
 
 
+def on_validation(row: Mapping[str, Any], arm: str) -> float:
+    """The mean score of an arm on validation rows, by which arms and models are chosen."""
+    return float(row["arms"][arm]["validation"]["mean"])
+
+
+def more_real(row: Mapping[str, Any]) -> str:
+    """The mean score with more real rows, by the learner that is the best on validation rows; blank if unmeasured."""
+    names = [name for name in row["arms"] if name.startswith("more real rows")]
+    return mean(row, max(names, key=lambda name: on_validation(row, name))) if names else ""
+
+
 def lift(row: Mapping[str, Any]) -> str:
     """The lift with its interval, in points."""
     found = row["lift"]
@@ -183,23 +214,47 @@ def lift(row: Mapping[str, Any]) -> str:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How many cases each verdict has, and how many lifts remain after all were counted."""
+    """How many cases each verdict has and how many are left after all were counted, and what to keep in mind."""
     counts = {word: sum(row["verdict"] == word for row in rows) for word in ("helps", "no clear difference", "harms")}
-    said = ", ".join(f"{count} {word}" for word, count in counts.items())
+    verdicts = ", ".join(f"{count} {word}" for word, count in counts.items())
     pairs = zip(rows, adjusted(rows), strict=True)
-    sure = [f"{row['data']} ({lift(row)})" for row, p in pairs if p <= 0.05]
-    return f"Of {len(rows)} cases: {said}. With p adjusted to 0.05 at most: {'; '.join(sure) or 'none'}.\n"
+    sure = [f"{titled(row['data'])} ({lift(row)})" for row, p in pairs if p <= 0.05]
+    cases = f"{len(rows)} case{'s' * (len(rows) != 1)}"
+    said = [f"Of {cases}: {verdicts}. With p adjusted to 0.05 at most: {'; '.join(sure) or 'none'}."]
+    refused = [
+        f"{titled(row['data'])}, with {row['refused']} of {row['seeds']} seeds"
+        for row in rows
+        if row["verdict"] == "helps" and row["refused"]
+    ]
+    if refused:
+        said.append(f"Gates refused rows that help: {'; '.join(refused)}.")
+    alone = sum(row["compared"] == 1 for row in rows)
+    if alone:
+        said.append(f"In {alone} of {cases} one model alone had seeds enough to be compared.")
+    return "\n".join(said) + "\n"
 
 
 def stopped(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The runs that ended early, each with its reason, under a heading; nothing where there are none."""
-    lines = [
-        f"- {NAMES[data_of(row['data'])]}, {rows_of(row['data'])} rows, `{row['kind']}`, seed {cell['seed']}: "
-        f"{cell['why']}\n"
-        for row in sorted(rows, key=lambda row: (*place(row["data"]), row["kind"]))
-        for cell in row["stopped"]
-    ]
+    """The runs that ended early, under a heading; nothing where there are none.
+
+    Those of a data set and a model that ended for the same reason are one entry.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[str, Mapping[str, Any]]]] = {}
+    for row in sorted(rows, key=lambda row: (*place(row["data"]), row["kind"])):
+        for cell in row["stopped"]:
+            group = (data_of(row["data"]), row["kind"], OWN.sub("", cell["why"]))
+            groups.setdefault(group, []).append((row["data"], cell))
+    lines = [f"- {NAMES[name]}, `{kind}`, {ended(runs)}\n" for (name, kind, _), runs in groups.items()]
     return [STOPPED, "".join(lines)] if lines else []
+
+
+def ended(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """``2 rows (seeds 0, 1), 5 rows (seed 0): why``, of runs that ended for one reason: what the first of them said."""
+    seeds: dict[int, list[int]] = {}
+    for case, cell in runs:
+        seeds.setdefault(rows_of(case), []).append(cell["seed"])
+    which = [f"{count} rows (seed{'s' * (len(own) > 1)} {', '.join(map(str, own))})" for count, own in seeds.items()]
+    return f"{', '.join(which)}: {runs[0][1]['why']}"
 
 
 def measured_table(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -12,6 +12,10 @@ from models._latents import Prior, arc
 from models._nets import GridEncoder, NetSize, VectorEncoder
 
 USUAL_WIDTH: dict[NetName, int] = {"mlp": 128, "resnet": 24}
+USUAL_WIDTHS = (
+    f"Hidden units, or channels of the first stage; null: {USUAL_WIDTH['mlp']}, or {USUAL_WIDTH['resnet']} of "
+    "convolutions."
+)
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
 
 

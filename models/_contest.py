@@ -24,14 +24,10 @@ from models._penalties import Penalties, one_centred, zero_centred
 from models._spectral import iterate
 from models._watching import relative_variety
 
+AT_REAL_ROWS = "Weight of the critic's squared gradient at real rows"
 R1 = Annotated[
     float | None,
-    Field(
-        ge=0,
-        le=1000,
-        allow_inf_nan=False,
-        description="Weight of the critic's squared gradient at real rows; null: by the form of a row.",
-    ),
+    Field(ge=0, le=1000, allow_inf_nan=False, description=f"{AT_REAL_ROWS}; null: by the form of a row."),
 ]
 R2 = Annotated[
     float | None,
@@ -51,7 +47,10 @@ CriticDropout = Annotated[
 ]
 Augmentation = Annotated[
     tuple[ChangeName, ...] | None,
-    Field(description="How rows are changed before the critic sees them; null: by the form of a row."),
+    Field(
+        description="How rows are changed before the critic sees them; null: noise on the numbers of a table, shift of "
+        "images."
+    ),
 ]
 
 

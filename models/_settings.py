@@ -13,6 +13,10 @@ Width = Annotated[
     int | None,
     Field(ge=8, le=4096, description="Hidden units, or channels of the first stage; null: by the form of a row."),
 ]
+CriticWidth = Annotated[
+    int | None,
+    Field(ge=8, le=4096, description="The same of a critic; null: as width."),
+]
 Depth = Annotated[int, Field(ge=1, le=16, description="Residual blocks of each net, in each stage of a grid.")]
 Latent = Annotated[int, Field(ge=1, le=4096, description="Latent numbers.")]
 Embedding = Annotated[int, Field(ge=1, le=1024, description="Length of the vector that stands for a class.")]
@@ -33,18 +37,13 @@ KlWarmup = Annotated[
     float,
     Field(ge=0, le=1, allow_inf_nan=False, description="Share of the steps in which the KL's weight rises to beta."),
 ]
+SPREAD = "Spread of z in a draw, over its prior's"
 Spread = Annotated[
     float | None,
-    Field(
-        gt=0,
-        le=10,
-        allow_inf_nan=False,
-        description="Spread of z in a draw, over its prior's; null: by the form of a row.",
-    ),
+    Field(gt=0, le=10, allow_inf_nan=False, description=f"{SPREAD}; null: by the form of a row."),
 ]
 
 
-def usual_spread(usual: Mapping[Form, float]) -> str:
-    """What :data:`Spread` means to a family whose spreads are usually these."""
-    by_form = f"{usual['vector']:g} for a table, {usual['grid']:g} for images"
-    return f"Spread of z in a draw, over its prior's; null: {by_form}."
+def usually(what: str, usual: Mapping[Form, float]) -> str:
+    """What a setting is to a family that takes these values where it is null."""
+    return f"{what}; null: {usual['vector']:g} for a table, {usual['grid']:g} for images."

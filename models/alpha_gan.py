@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from models._adversarial import LOSSES, AdversarialLoss, LossName
-from models._autoencoder import USUAL_WIDTH, Autoencoder, make_autoencoder, suited
+from models._autoencoder import USUAL_WIDTH, USUAL_WIDTHS, Autoencoder, make_autoencoder, suited
 from models._contest import (
+    AT_REAL_ROWS,
     NO_PENALTY,
     R1,
     R2,
@@ -50,7 +51,7 @@ from models._latents import ACTIVE_VARIANCE
 from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import Penalties
 from models._searched import Range, Searched
-from models._settings import Depth, Embedding, Latent, Resolution, Spread, Width, usual_spread
+from models._settings import SPREAD, CriticWidth, Depth, Embedding, Latent, Resolution, Spread, Width, usually
 from models._watching import Watch
 
 # The paper's: with D the probability that a row is real, R = -ln D + ln(1 - D) = -score estimates ln(synthetic / real),
@@ -220,7 +221,7 @@ class AlphaGanConfig(ModelConfig):
         allow_inf_nan=False,
         description="Weight of the mean absolute error of reconstructions, the paper's lambda.",
     )
-    r1: R1 = None
+    r1: R1 = Field(None, description=usually(AT_REAL_ROWS, USUAL_R1))
     r2: R2 = None
     code_r1: float = Field(
         0.1,
@@ -235,9 +236,11 @@ class AlphaGanConfig(ModelConfig):
     net: NetSetting = "auto"
     augmentation: Augmentation = None
     latent: Latent = 16
-    spread: Spread = Field(None, description=usual_spread(USUAL_SPREAD))
-    width: Width = None
-    critic_width: Width = None
+    spread: Spread = Field(None, description=usually(SPREAD, USUAL_SPREAD))
+    width: Width = Field(None, description=USUAL_WIDTHS)
+    critic_width: CriticWidth = Field(
+        None, description=f"The same of the critics; null: as width, and {USUAL_WIDTH['mlp']} of that of codes."
+    )
     depth: Depth = 1
     embedding: Embedding = 64
     critic_dropout: CriticDropout = 0.0

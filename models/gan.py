@@ -41,7 +41,7 @@ from models._nets import LARGEST_WORKING_SIDE, NetSize, first_weights
 from models._penalties import Penalties
 from models._searched import Range, Searched
 from models._semi_supervised import supervised, undecided
-from models._settings import Depth, Dropout, Embedding, Latent, Resolution, Spread, Width, usual_spread
+from models._settings import SPREAD, CriticWidth, Depth, Dropout, Embedding, Latent, Resolution, Spread, Width, usually
 from models._techniques import Techniques
 from models._watching import Watch
 
@@ -209,13 +209,19 @@ class GanConfig(ModelConfig):
     norm: NormName = Field("row", description="What the generator normalises: each row, or by class over the batch.")
     augmentation: Augmentation = None
     latent: Latent = 32
-    width: Width = None
-    critic_width: Width = None
+    width: Width = Field(
+        None,
+        description="Hidden units, or channels of the first stage; null: 128 for a table, 256 for images, 24 of "
+        "convolutions.",
+    )
+    critic_width: CriticWidth = None
     depth: Depth = 1
     embedding: Embedding = 64
-    critic_dropout: Dropout = None
+    critic_dropout: Dropout = Field(
+        None, description=usually("Share of the critic's hidden values left out", USUAL_DROPOUT)
+    )
     resolution: Resolution = LARGEST_WORKING_SIDE
-    spread: Spread = Field(None, description=usual_spread(USUAL_SPREAD))
+    spread: Spread = Field(None, description=usually(SPREAD, USUAL_SPREAD))
     optimiser: OptimiserConfig = Field(
         OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.99), clip_norm=None),
         description="The step of the generator.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -129,3 +130,27 @@ def test_penalties_every_so_many_steps_without_a_weight_are_refused(config: type
     with pytest.raises(ValidationError, match="penalty_every is of penalties, and none has a weight"):
         config.model_validate(without_codes)
     config.model_validate({**without_codes, "r2": 0.1})
+
+
+@pytest.mark.parametrize("config", [VaeGanConfig(), AlphaGanConfig()], ids=lambda config: config.kind)
+def test_a_weight_that_is_left_out_is_the_one_that_its_description_names(config: ModelConfig) -> None:
+    described = type(config).model_fields["r1"].description
+    for form, rows in (("vector", "a table"), ("grid", "images")):
+        model = config.build(SPECS[form], generator())
+        contest = next(part for part in model.modules() if isinstance(part, Contest))
+        assert f"{contest.penalties.r1:g} for {rows}" in str(described)
+
+
+@pytest.mark.parametrize("kind", [GanConfig, VaeGanConfig, AlphaGanConfig])
+def test_a_width_that_is_left_out_is_the_one_that_its_description_names(kind: type[ModelConfig]) -> None:
+    described = kind.model_fields["width"].description
+    for form, net in (("vector", "mlp"), ("grid", "mlp"), ("grid", "resnet")):
+        config = kind.model_validate({"net": net, "critic_width": 8})
+        widths = [int(word) for word in re.findall(r"\d+", str(described))]
+        asked = [config.model_copy(update={"width": width}).build(SPECS[form], generator()) for width in widths]
+        sizes = [parameters_of(model) for model in (config.build(SPECS[form], generator()), *asked)]
+        assert sizes[0] in sizes[1:]
+
+
+def parameters_of(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

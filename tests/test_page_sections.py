@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts that import each other by their plain names
 
@@ -44,25 +48,56 @@ def test_whole_runs_say_how_many_were_published_and_what_refused_the_others() ->
     assert section([ended]) == ""
 
 
-def test_a_choice_whose_steps_took_too_long_says_so() -> None:
-    from _run_sections import step_choices as section
-
-    row = {"kind": "vae", "side": 8, "case": "vae 8x8", "usual_images_per_second": 1234.5}
-    late = {**row, "compiled": None, "two_threads": 0.5, "ended": "not 50 steps in 300 s"}
-    assert "| vae 8x8 | 1,234 | not 50 steps in 300 s | 0.50x |  |" in section([late])
-    assert section([{"case": "vae 8x8", "side": 8, "kind": "vae", "absent": "not 50 steps in 300 s"}]) == ""
+MACHINE = {"cpu": "a CPU", "cores": 2}
+QUIET = {"kind": "vae", "side": 8, "code": "c", "busy": False, "usual_images_per_second": 1234.5}
+BUSY = {"kind": "vae", "side": 8, "code": "d", "busy": True, "clock_images_per_second": 600.0}
 
 
-def test_a_second_thread_stands_beside_what_it_does_where_others_keep_the_cores_busy() -> None:
+def choices(*cells: dict[str, Any]) -> str:
     from _run_sections import step_choices as section
     from step_choices import summarised
 
-    cell = {"kind": "vae", "side": 8, "code": "c"}
-    quiet = {**cell, "busy": False, "usual_images_per_second": 1234.5, "compiled": 0.5, "two_threads": 1.25}
-    busy = {**cell, "busy": True, "two_threads_busy": 0.125}
-    row = summarised([busy, quiet])
-    assert row["ratio"] == 0.5
-    assert "| vae 8x8 | 1,234 | 0.50x | 1.25x | 0.12x |" in section([row])
-    late = {**cell, "busy": True, "absent": "not 50 steps in 300 s"}
-    assert "| vae 8x8 | 1,234 | 0.50x | 1.25x |  |" in section([summarised([late, quiet])])
-    assert section([summarised([late])]) == section([summarised([busy])]) == ""
+    return section({"machine": MACHINE, "rows": [summarised([cell]) for cell in cells]})
+
+
+def test_a_choice_whose_steps_took_too_long_says_so() -> None:
+    ended = {"ended": "not 50 steps in 300 s"}
+    late = choices({**QUIET, "compiled": None, "two_threads": 0.5, **ended}, {**BUSY, "two_threads": None, **ended})
+    assert "| vae 8x8 | 1,234 | not 50 steps in 300 s | 0.50x | not 50 steps in 300 s |" in late
+    assert choices({**QUIET, "absent": "not 50 steps in 300 s"}) == ""
+
+
+def test_a_second_thread_stands_beside_what_it_does_where_others_keep_the_cores_busy() -> None:
+    quiet, busy = {**QUIET, "compiled": 0.5, "two_threads": 1.25}, {**BUSY, "two_threads": 0.125}
+    both = choices(busy, quiet)
+    assert "| vae 8x8 | 1,234 | 0.50x | 1.25x | 0.12x |" in both
+    assert "0.50 to 0.50 times as fast on a CPU" in both
+    assert "a CPU with 2 cores" in both
+    assert "| vae 8x8 | 1,234 | 0.50x | 1.25x |  |" in choices(quiet)
+    assert choices(busy) == ""
+
+
+def test_a_busy_figure_of_other_code_leaves_the_quiet_one_where_it_is(tmp_path: Path) -> None:
+    from step_choices import cells_in
+
+    cells = cells_in(tmp_path / "step_choices.json")
+    for cell in (QUIET, BUSY):
+        cells.fill({name: cell[name] for name in ("kind", "side", "busy", "code")}, lambda: {"two_threads": 1.0})
+    assert [row["case"] for row in cells.document()["rows"]] == ["vae 8x8", "vae 8x8, cores busy"]
+
+
+def test_processes_that_keep_the_cores_busy_end_with_the_block_even_when_it_fails() -> None:
+    from step_choices import every_core_busy
+
+    running = []
+
+    def fail_beside_them() -> None:
+        with every_core_busy() as others:
+            running.extend(others)
+            assert [other.poll() for other in others] == [None] * len(os.sched_getaffinity(0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_beside_them()
+    assert running
+    assert all(other.poll() is not None for other in running)

@@ -58,7 +58,7 @@ def test_model_and_arms_are_chosen_on_validation_rows_and_the_lift_is_of_test_ro
     assert (best["kind"], best["with"], best["without"]) == ("vae", "mixed", "tuned")
     assert best["lifts"] == pytest.approx([0.04, 0.05, 0.06])
     table = worth_page.best_table([best])
-    assert "| digits, 2 | tuned: 70.0 | `vae`, mixed: 75.0 | +5.0 [+2.5, +7.5] |" in table
+    assert "| digits, 2 | tuned: 70.0 | `vae`, mixed: 75.0 | 2 | +5.0 [+2.5, +7.5] |" in table
     assert table.count("helps") == 1
 
 
@@ -79,14 +79,77 @@ def test_rows_that_gates_refused_count_and_are_said(rows: list[Any]) -> None:
     assert "| 1 of 3: coverage |" in worth_page.every_table(rows)
 
 
+def test_more_real_rows_are_learned_by_the_classifier_that_is_best_on_validation_rows(rows: list[Any]) -> None:
+    scores = {"trees": (0.9, 0.912), "regression": (0.8, 0.999)}
+    arms = {
+        f"more real rows ({learner})": {"validation": {"mean": validation}, "test": {"mean": test}}
+        for learner, (validation, test) in scores.items()
+    }
+    of_table = {**rows[0], "arms": rows[0]["arms"] | arms}
+    assert worth_page.best_table(worth_page.chosen([of_table])).endswith("| 0 of 3 | 91.2 |\n")
+    of_images = {**rows[0], "arms": rows[0]["arms"] | {"more real rows": arms["more real rows (trees)"]}}
+    assert worth_page.best_table(worth_page.chosen([of_images])).endswith("| 0 of 3 | 91.2 |\n")
+    assert worth_page.best_table(worth_page.chosen(rows)).endswith("| 0 of 3 |  |\n"), "not measured"
+
+
+def test_how_often_one_model_alone_could_be_chosen_is_said(rows: list[Any]) -> None:
+    alone = {**rows[0], "data": "mnist, 5 rows", "seeds": 8}
+    few = {**rows[1], "data": "mnist, 5 rows"}
+    best = worth_page.chosen([*rows, alone, few])
+    assert [row["compared"] for row in best] == [2, 1]
+    assert "In 1 of 2 cases one model alone had seeds enough to be compared." in worth_page.summary(best)
+    assert "alone" not in worth_page.summary(worth_page.chosen(rows))
+
+
+def test_the_summary_says_where_gates_refused_rows_that_help(rows: list[Any]) -> None:
+    assert "Gates refused" not in worth_page.summary(worth_page.chosen(rows)), "they did not"
+    helps = {**rows[0], "data": "german-credit, 5 rows", "refused": 2}
+    harms = {**helps, "data": "adult, 100 rows", "verdict": "harms"}
+    said = worth_page.summary(worth_page.chosen([helps, harms]))
+    assert "Gates refused rows that help: German credit, 5 rows, with 2 of 3 seeds." in said
+
+
+def test_data_sets_have_the_same_name_everywhere(rows: list[Any]) -> None:
+    sure = {**rows[0], "data": "german-credit, 5 rows", "lifts": [0.05, 0.0501, 0.0502]}
+    ended = [{"seed": 3, "why": "ran away"}]
+    said = worth_page.page([{**sure, "stopped": ended}])
+    assert "With p adjusted to 0.05 at most: German credit, 5 rows (" in said
+    assert "german-credit" not in said
+
+
 def test_a_training_that_stopped_itself_is_named_and_counts_in_no_mean(cells: list[Any]) -> None:
     vae = [c for c in cells if c["kind"] == "vae"]
     ended = {**{name: vae[0][name] for name in ("data", "kind", "settings", "code")}, "seed": 3, "absent": "ran away"}
     row = worth.summarised([*vae, ended])
     assert (row["seeds"], row["lift"]["mean"]) == (3, pytest.approx(0.05))
     said = worth_page.page([row, worth.summarised([{**ended, "kind": "gan"}])])
-    assert "- digits, 2 rows, `vae`, seed 3: ran away" in said
-    assert "- digits, 2 rows, `gan`, seed 3: ran away" in said
+    assert "- digits, `vae`, 2 rows (seed 3): ran away" in said
+    assert "- digits, `gan`, 2 rows (seed 3): ran away" in said
+
+
+def test_runs_that_ended_for_the_same_reason_are_one_entry(rows: list[Any]) -> None:
+    def ended(scarce: int, *whys: str) -> Any:
+        stopped = [{"seed": seed, "why": why} for seed, why in enumerate(whys)]
+        return {**rows[0], "data": f"digits, {scarce} rows", "stopped": stopped}
+
+    first = "stopped at step 290 (step 285 is kept): it tells 99.0% from real ones"
+    alike = "stopped at step 1390 (no checkpoint was saved before): it tells 98% from real ones"
+    _, entries = worth_page.stopped([ended(10, alike), ended(2, first, alike, "no memory")])
+    assert entries == f"- digits, `vae`, 2 rows (seeds 0, 1), 10 rows (seed 0): {first}\n" + (
+        "- digits, `vae`, 2 rows (seed 2): no memory\n"
+    )
+
+
+def test_a_page_without_stopped_runs_or_seeds_to_compare_leaves_their_parts_out(cells: list[Any]) -> None:
+    one = worth_page.page([worth.summarised(cells[:1])])
+    assert "nothing is compared yet" in one
+    for part in ("ended early", "verdict", "Every model", worth_page.PLOT_TEXT, "Of 0 cases"):
+        assert part not in one, part
+    two = worth_page.page([worth.summarised([c for c in cells if c["kind"] == "vae"][:2])])
+    assert "Of 1 case: " in two
+    assert "In 1 of 1 case one model alone" in two
+    assert "ended early" not in two
+    assert "nothing is compared yet" not in two
 
 
 def test_how_many_seeds_of_each_model_are_measured_is_said(rows: list[Any]) -> None:
