@@ -70,9 +70,7 @@ class Cells:
 
         ``measured_on`` in each says on what, since that may have been another machine.
         """
-        other = json.loads(path.read_text())
-        where = {"machine": other["machine"], "versions": other["versions"]}
-        self._keep({"measured_on": where, **cell} for cell in other["cells"])
+        self._keep(cells_of(path, {}))
 
     def document(self, absent: Iterable[Cell] = ()) -> dict[str, Any]:
         """What the benchmark prints, with rows for data that are ``absent``."""
@@ -80,10 +78,10 @@ class Cells:
         for cell in self.cells:
             groups.setdefault(self._group(cell), []).append(cell)
         rows = [self.summary(self._alike(group, cells)) for group, cells in groups.items()] + list(absent)
-        return {"machine": machine(), "versions": versions(), "rows": rows, "cells": self.cells}
+        return {**where(), "rows": rows, "cells": self.cells}
 
     def _kept(self) -> list[Cell]:
-        return json.loads(self.path.read_text())["cells"] if self.path.exists() else []
+        return cells_of(self.path, where()) if self.path.exists() else []
 
     def _keep(self, cells: Iterable[Cell]) -> None:
         """Put the cells beside those that the file holds by now: another process may have kept some."""
@@ -119,6 +117,19 @@ class Cells:
 
     def _title(self, cell: Cell) -> str:
         return " ".join(f"{name} {cell[name]}" for name in self.key)
+
+
+def where() -> dict[str, Any]:
+    """The machine that this is, and the versions of what is installed on it."""
+    return {"machine": machine(), "versions": versions()}
+
+
+def cells_of(path: Path, here: dict[str, Any]) -> list[Cell]:
+    """The cells in a file; those that were measured elsewhere than ``here`` say in ``measured_on`` where."""
+    document = json.loads(path.read_text())
+    there = {name: document[name] for name in ("machine", "versions")}
+    told = {} if there == here else {"measured_on": there}
+    return [{**told, **cell} for cell in document["cells"]]
 
 
 def mean_and_error(values: Iterable[float | None]) -> dict[str, float | None]:

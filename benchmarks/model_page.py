@@ -203,10 +203,16 @@ def measured_on(families: Mapping[str, Any]) -> str:
     if not rows:
         return f"{NOT_MEASURED.capitalize()} yet: run `benchmarks/families.py`.\n"
     budgets = {row["data"]: f"{row['data']} {row['minutes']:g} min, {plural(row['seeds'])}" for row in rows}
+    by_machine: dict[str, set[str]] = {}
+    for cell in families["cells"]:
+        where = cell.get("measured_on", families)
+        title = f"{where['machine']['cpu']} with torch {where['versions']['torch']}"
+        by_machine.setdefault(title, set()).add(f"`{cell['kind']}` of {cell['data']}")
+    usual, *others = sorted(by_machine, key=lambda title: -len(by_machine[title]))
+    elsewhere = "".join(f" ({', '.join(sorted(by_machine[title]))}: {title})" for title in others)
     return (
         f"Each model was trained for the same CPU minutes of one thread ({'; '.join(budgets.values())}) on\n"
-        f"{families['machine']['cpu']} with torch {families['versions']['torch']}, with everything else by default; "
-        "`benchmarks/families.py` measures.\n"
+        f"{usual}{elsewhere}, with everything else by default; `benchmarks/families.py` measures.\n"
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts that import each other by their plain names
 
+import _cells
 from _cells import Cells
 
 from augment.errors import InputError
@@ -71,3 +72,17 @@ def test_cells_that_another_replaced_by_those_of_other_code_are_no_fault(tmp_pat
     second.fill(asked(0, "newer"), lambda: {"figure": 2})
     first.fill({**asked(1), "data": "wine"}, lambda: {"figure": 3})
     assert kept(path) == {0: 2, 1: 3}
+
+
+def test_a_cell_keeps_where_it_was_measured_when_another_machine_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cells.json"
+    first = {"machine": {"cpu": "the first"}, "versions": {"torch": "1.0"}}
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(_cells, "where", lambda: first)
+        opened(path).fill(asked(0), lambda: {"figure": 1})
+    opened(path).fill(asked(1), lambda: {"figure": 2})
+    document = json.loads(path.read_text())
+    assert [cell.get("measured_on") for cell in document["cells"]] == [first, None]
+    assert document["machine"] == _cells.machine()

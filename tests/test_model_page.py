@@ -169,9 +169,11 @@ def test_real_rows_stand_above_the_models_of_their_data() -> None:
 
 
 def test_the_minutes_the_seeds_and_the_machine_are_said() -> None:
-    said = model_page.measured_on(MEASURED)
+    here = [{"kind": kind, "data": "digits"} for kind in ("gan", "vae", "iaf_vae")]
+    elsewhere = {"machine": {"cpu": "another CPU"}, "versions": {"torch": "3.0"}}
+    said = model_page.measured_on({**MEASURED, "cells": [*here, {**here[0], "data": "wine", "measured_on": elsewhere}]})
     assert "digits 0.75 min, 3 seeds" in said
-    assert "a CPU with torch 2.0" in said
+    assert "a CPU with torch 2.0 (`gan` of wine: another CPU with torch 3.0), with" in said
     assert model_page.measured_on({"rows": []}).startswith("Not measured yet")
 
 
