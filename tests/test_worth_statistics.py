@@ -220,7 +220,9 @@ def test_the_same_predictions_lift_nothing(metric: Metric) -> None:
     found = compare(arm, arm.copy(), y, metric, 0, of_class=1, draws=50)
     assert found.mean == 0
     assert found.differences == (0, 0, 0)
-    assert found.over_seeds == found.bootstrap == (0, 0)
+    assert found.over_seeds == (0, 0)
+    # equal columns of a product of matrices in single precision need not be equal to the last bit
+    assert found.bootstrap == pytest.approx((0, 0), abs=1e-7)
     assert found.p_value == found.signed_rank_p == 1
     assert 0 < width(found.interval) / 2 < 1 / 30  # less than one held-out row of a class, of which there are 30
 
