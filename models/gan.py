@@ -211,8 +211,8 @@ class GanConfig(ModelConfig):
     latent: Latent = 32
     width: Width = Field(
         None,
-        description="Hidden units, or channels of the first stage; null: 128 for a table, 256 for images, 24 of "
-        "convolutions.",
+        description=f"Hidden units, or channels of the first stage; null: {USUAL_WIDTH['vector']['mlp']} for a table, "
+        f"{USUAL_WIDTH['grid']['mlp']} for images, {USUAL_WIDTH['grid']['resnet']} of convolutions.",
     )
     critic_width: CriticWidth = None
     depth: Depth = 1

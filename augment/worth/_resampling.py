@@ -50,37 +50,37 @@ def resampled_scores(
     if metric == "average_precision":
         draws = min(draws, RANKED_DRAWS)
     classifiers, _, classes = probabilities.shape
-    drawn = _row_weights(y, draws, classifiers * classes**2, generator)
-    parts = [_scored(probabilities, y, weights, metric, of_class) for weights in drawn]
+    drawn = _row_counts(y, draws, classifiers * classes**2, generator)
+    parts = [_scored(probabilities, y, counts, metric, of_class) for counts in drawn]
     return np.concatenate(parts)
 
 
-def _row_weights(y: Labels, draws: int, size: int, generator: np.random.Generator) -> Iterator[NDArray[np.float32]]:
+def _row_counts(y: Labels, draws: int, size: int, generator: np.random.Generator) -> Iterator[NDArray[np.float32]]:
     """How often each row is drawn, in parts ``(d, N)`` of a size that leaves room for ``size`` numbers a draw.
 
-    Of the n rows of a class n - 1 are drawn, each counted n / (n - 1) times: drawing n would make the variance of small
-    classes (n - 1) / n of what it is (Rao and Wu 1988). A class of one row keeps it.
+    Of the n rows of a class n - 1 are drawn, to be weighted n / (n - 1) times: drawing n would make the variance of
+    small classes (n - 1) / n of what it is (Rao and Wu 1988). A class of one row keeps it.
     """
     places = [np.flatnonzero(y == label) for label in np.unique(y)]
     step = max(1, WEIGHTS_AT_ONCE // max(len(y), size))
     for start in range(0, draws, step):
         here = min(step, draws - start)
-        weights = np.ones((here, len(y)), np.float32)
+        counts = np.ones((here, len(y)), np.float32)
         for rows in places:
             n = len(rows)
             if n > 1:
                 drawn = generator.integers(0, n, (here, n - 1)) + n * np.arange(here)[:, None]
-                counts = np.bincount(drawn.ravel(), minlength=here * n).reshape(here, n)
-                weights[:, rows] = counts * (n / (n - 1))
-        yield weights
+                counts[:, rows] = np.bincount(drawn.ravel(), minlength=here * n).reshape(here, n)
+        yield counts
 
 
-def _scored(probabilities: Floats, y: Labels, weights: Weights, metric: Metric, of_class: int | None) -> Floats:
-    """The scores ``(d, M)`` under ``weights`` ``(d, N)``."""
+def _scored(probabilities: Floats, y: Labels, counts: Weights, metric: Metric, of_class: int | None) -> Floats:
+    """The scores ``(d, M)`` where rows are drawn ``counts`` ``(d, N)`` times."""
     if metric == "average_precision":
+        weights = _row_weights(counts, y)
         scores = [average_precisions(ranked, y == of_class, weights) for ranked in probabilities[:, :, of_class]]
         return np.stack(scores, axis=1).astype(np.float64)
-    confusion, present = _confusion(probabilities, y, weights), np.unique(y)
+    confusion, present = _confusion(probabilities, y, counts), np.unique(y)
     found: Floats
     if metric == "macro_f1":
         found = f1s_of(confusion, present).mean(axis=-1)
@@ -93,14 +93,33 @@ def _scored(probabilities: Floats, y: Labels, weights: Weights, metric: Metric, 
     return found
 
 
-def _confusion(probabilities: Floats, y: Labels, weights: Weights) -> Floats:
-    """Weighted counts ``(d, M, K, K)`` by label and prediction; a matrix product for each label."""
+def _row_weights(counts: Weights, y: Labels) -> Weights:
+    """The weights ``(d, N)`` of rows drawn so often: each class weighs as many as it has rows."""
+    weights = counts.copy()
+    for label in np.unique(y):
+        weights[:, y == label] *= _class_weights(counts[:, y == label])[:, None]
+    return weights
+
+
+def _class_weights(counts: Weights) -> Floats:
+    """What a drawn row of a class weighs ``(d,)``, for the counts ``(d, n)`` of its n rows."""
+    found: Floats = counts.shape[1] / counts.sum(axis=1, dtype=np.float64)
+    return found
+
+
+def _confusion(probabilities: Floats, y: Labels, counts: Weights) -> Floats:
+    """Weighted counts ``(d, M, K, K)`` by label and prediction; a matrix product for each label.
+
+    The product is of whole numbers, which single precision adds up exactly in whatever order: classifiers that predict
+    the same have the same scores on every processor.
+    """
     models, rows, classes = probabilities.shape
     predicted = np.zeros((rows, models, classes), np.float32)
     np.put_along_axis(predicted, probabilities.argmax(axis=2).T[:, :, None], 1, axis=2)
-    confusion = np.zeros((len(weights), models, classes, classes))
+    confusion = np.zeros((len(counts), models, classes, classes))
     for label in np.unique(y):
         here = y == label
-        counts = weights[:, here] @ predicted[here].reshape(-1, models * classes)
-        confusion[:, :, label] = counts.reshape(-1, models, classes)
+        whole = counts[:, here] @ predicted[here].reshape(-1, models * classes)
+        weighted = whole.astype(np.float64) * _class_weights(counts[:, here])[:, None]
+        confusion[:, :, label] = weighted.reshape(-1, models, classes)
     return confusion
