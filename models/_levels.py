@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,16 @@ def exact_level_index(x: Tensor, levels: int, called: str) -> Tensor:
             "over levels knows nothing between them; round the values first"
         )
     return index
+
+
+def refuse_other_temperatures(temperature: float) -> None:
+    """Nothing, if logits can be divided by ``temperature``, or it is 0, of which the likeliest outcomes are.
+
+    Raises:
+        ValueError: it is negative, infinite, or not a number.
+    """
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"a temperature is a number from 0 on, not {temperature}")
 
 
 def tempered_shares(logits: Tensor, temperature: float) -> Tensor:

@@ -110,12 +110,12 @@ class RasterModel(GenerativeModel):
         """Rows ``(B, *shape)``, drawn value by value.
 
         Raises:
-            ValueError: a label is none of the classes.
+            ValueError: a label is none of the classes; the temperature is negative, infinite, or not a number.
         """
         refuse_other_rows(self.spec, labels)
         noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
         levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature)
-        return self.grid.values(levels)
+        return self.grid.values(levels, noise.dtype)
 
     @torch.no_grad()
     def complete(
@@ -125,14 +125,15 @@ class RasterModel(GenerativeModel):
 
         Raises:
             ValueError: an unknown place comes before a known one in raster order; a known value lies between levels;
-                rows have another shape, or not a label of the classes each.
+                rows have another shape, or not a label of the classes each; the temperature is negative, infinite, or
+                not a number.
         """
         refuse_other_rows(self.spec, labels, x)
         count = places_known(known, self.grid)
         given = self.grid.index(torch.where(known, x, -1.0))
         noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
         levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature, given, count)
-        return torch.where(known, x, self.grid.values(levels))
+        return torch.where(known, x, self.grid.values(levels, noise.dtype))
 
     @torch.no_grad()
     def class_logits(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A class-conditional Gated PixelCNN: gates, and two stacks of layers that between them hear every earlier value.
+"""A class-conditional Gated PixelCNN: gates, and two stacks of layers that have no blind spot.
 
 Conditional Image Generation with PixelCNN Decoders, arXiv:1606.05328. What PixelCNN++, arXiv:1701.05517, adds are
 settings: a mixture of logistics in the place of the softmax over levels, short cuts between scales, and dropout. As
@@ -43,7 +43,7 @@ COMPONENTS = 10  # of a mixture, as published
 
 
 class GatedNet(RasterNet):
-    """The logits of every level of every value, from all values before it and the class.
+    """The logits of every level of every value, from the values before it and the class.
 
     Beside the values it hears that a place is in the image, since the zeros around it are a grey level too, and where
     in the image it is. Neither says anything of the row.

@@ -85,9 +85,13 @@ class MaskedMlp(GenerativeModel):
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Rows ``(B, D)``, drawn column by column."""
+        """Rows ``(B, D)``, drawn column by column.
+
+        Raises:
+            ValueError: a label is none of the classes; the temperature is negative, infinite, or not a number.
+        """
         return self.complete(
-            torch.zeros(len(labels), self.spec.size, device=labels.device),
+            torch.zeros(len(labels), self.spec.size, device=labels.device, dtype=self.net.direct.weight.dtype),
             torch.zeros(self.spec.size, dtype=torch.bool, device=labels.device),
             labels,
             generator,
@@ -103,7 +107,7 @@ class MaskedMlp(GenerativeModel):
         Raises:
             ValueError: an unknown column comes before a known one in the order, or is known in part; a known number is
                 not finite, a known value lies between its levels, or a known category is not one-hot; rows have another
-                shape, or not a label of the classes each.
+                shape, or not a label of the classes each; the temperature is negative, infinite, or not a number.
         """
         refuse_other_rows(self.spec, labels, x)
         count = columns_known(known, self.net.factors, self.order)
@@ -132,8 +136,19 @@ class MaskedMlp(GenerativeModel):
 
     @torch.no_grad()
     def sample_labels_of(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """A label for each row ``(B, D)``, drawn from p(y|x), ``(B,)``."""
-        return self._labels(self.class_logits(x), generator)
+        """A label for each row ``(B, D)``, drawn from p(y|x), ``(B,)``.
+
+        Raises:
+            ValueError: p(y|x) of a row is not known, since a number of it is none, or no class has such rows.
+        """
+        logits = self.class_logits(x)
+        unknown = logits.softmax(1).isnan().any(1)
+        if unknown.any():
+            raise ValueError(
+                f"no label can be drawn for row {int(unknown.nonzero()[0])}, since no class gives it a probability; "
+                "a number of it is missing or out of all bounds, so leave it out"
+            )
+        return self._labels(logits, generator)
 
     def _labels(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.rand((len(logits), 1), generator=generator, device=logits.device, dtype=logits.dtype)

@@ -33,7 +33,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models._contract import Batch, CompletesRows, KnowsLikelihood, Span, TensorSpec
-from models._gated_layers import gated
+from models._gated_layers import Whole, gated
 from models._gated_steps import GatedBlock
 from models._grey_levels import uniform_noise
 from models._raster_model import RasterModel
@@ -144,6 +144,16 @@ def test_dropout_is_of_training_alone() -> None:
     assert not torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
     model.eval()
     assert torch.equal(model.log_likelihood(batch), model.log_likelihood(batch))
+
+
+def test_dropout_is_of_both_stacks() -> None:
+    model = build((1, 5, 6), 5, dropout=0.5)
+    block = next(module for module in model.modules() if isinstance(module, GatedBlock))
+    applied = Whole(model.net.label(torch.tensor([0, 1])), 5, 6)
+    v, h = (torch.randn(2, 6, 5, 6, generator=generator(seed)) for seed in (1, 2))
+    assert 0.3 < float((block.above(v, applied) == 0).double().mean()) < 0.7
+    block.above(v, applied)
+    assert not torch.equal(block.beside(h, applied), block.beside(h, applied))
 
 
 # Likelihood

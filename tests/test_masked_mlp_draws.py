@@ -177,6 +177,19 @@ def test_no_rows_are_as_good_as_many() -> None:
     assert model.complete(x, torch.ones(9, dtype=torch.bool), none, generator()).shape == (0, 9)
 
 
+@pytest.mark.parametrize("temperature", [-0.5, math.inf, math.nan])
+def test_no_temperature_but_a_number_from_0_on_is_accepted(temperature: float) -> None:
+    with pytest.raises(ValueError, match="a temperature is a number from 0 on"):
+        build().sample(torch.tensor([0, 1]), generator(), temperature)
+
+
+def test_a_model_of_64_bits_knows_the_likelihood_of_what_it_draws() -> None:
+    model, labels = build().double().eval(), torch.tensor([0, 1])
+    x = model.sample(labels, generator())
+    assert x.dtype == torch.float64
+    assert torch.isfinite(model.log_likelihood(Batch(x, labels))).all()
+
+
 # Labels
 
 
@@ -195,6 +208,15 @@ def test_the_posterior_of_the_label_is_that_of_bayes() -> None:
     posterior = joint / joint.sum(1, keepdim=True)
     torch.testing.assert_close(model.class_logits(x).softmax(1), posterior, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(model.class_logits(x).exp(), joint, atol=0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_label_is_drawn_for_a_row_that_has_no_probability(value: float) -> None:
+    model = stirred(build())
+    x = rows_of(MIXED, torch.arange(3)).x
+    x[1, 0] = value
+    with pytest.raises(ValueError, match="no label can be drawn for row 1, since no class gives it a probability"):
+        model.sample_labels_of(x, generator())
 
 
 def test_labels_are_drawn_as_often_as_the_prior_and_the_posterior_say() -> None:

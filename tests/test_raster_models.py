@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -186,6 +187,25 @@ def test_a_completed_row_keeps_what_is_known_and_is_drawn_as_by_whole_passes(
         assert not torch.equal(completed, model.complete(x, mask, labels, generator(6)))
         other = model.complete(-x, mask, labels, generator(5))
         assert not torch.equal(completed[:, :, ~mask], other[:, :, ~mask])  # what is known is heard
+
+
+@every_model
+@pytest.mark.parametrize("temperature", [-0.5, math.inf, math.nan])
+def test_no_temperature_but_a_number_from_0_on_is_accepted(name: str, temperature: float) -> None:
+    model, labels = build(name, *SHAPES["grey"]), torch.tensor([0, 1])
+    x, known = some_rows(model.spec, labels).x, torch.ones(5, 6, dtype=torch.bool)
+    with pytest.raises(ValueError, match="a temperature is a number from 0 on"):
+        model.sample(labels, generator(), temperature)
+    with pytest.raises(ValueError, match="a temperature is a number from 0 on"):
+        model.complete(x, known, labels, generator(), temperature)
+
+
+@every_model
+def test_a_model_of_64_bits_knows_the_likelihood_of_what_it_draws(name: str) -> None:
+    model, labels = build(name, *SHAPES["grey"]).double().eval(), torch.tensor([0, 1])
+    x = model.sample(labels, generator())
+    assert x.dtype == torch.float64
+    assert torch.isfinite(model.log_likelihood(Batch(x, labels))).all()
 
 
 @every_model
