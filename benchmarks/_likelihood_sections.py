@@ -53,6 +53,10 @@ thread. On a GPU a few images take about as long as thousands. Fast PixelCNN++ (
 183 times for its own net in large batches on a K40; nets and devices differ, so the figures cannot be compared.
 Memory is the most that was taken: on a GPU by tensors, on a CPU by the process beside what it had before the net.
 """
+COLD = """
+The whole passes on {devices} were timed from the first on, which also makes ready what the later ones find: that
+favours the caches there.
+"""
 
 
 def bounds(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -128,11 +132,13 @@ def exact(digits: Iterable[Mapping[str, Any]], drawing: Iterable[Mapping[str, An
         ]
         for row in drawn
     ]
+    cold = sorted({row["device"] for row in drawn if not row["warmed_up"]})
     return (
         EXACT.format(**there[0]["rows"])
         + "\n"
         + table(["kind", "bits per dimension", "recognised", "parameters", "trained for"], lines)
         + DRAWING
+        + (COLD.format(devices=" and ".join(cold)) if cold else "")
         + "\n"
         + table(["images", "device", "drawn / s", "faster than whole passes", "memory"], costs)
     )

@@ -130,8 +130,18 @@ def test_the_page_shows_exact_likelihoods_and_what_drawing_by_them_costs() -> No
         "seeds": 3,
         "rows": {"train": 1000, "test": 797},
     }
-    case = {"case": "28x28", "blocks": 15, "images_per_second": 47.41, "ratio": 489.6, "device": "cpu"}
+    case = {
+        "case": "28x28",
+        "blocks": 15,
+        "images_per_second": 47.41,
+        "ratio": 489.6,
+        "device": "cpu",
+        "warmed_up": True,
+    }
     text = exact([row, {"absent": "not there"}], [case])
+    assert "favours the caches" not in text
+    cold = exact([row], [case, case | {"device": "a GPU", "warmed_up": False}])
+    assert "The whole passes on a GPU were timed from the first on" in cold
     assert "| `pixelcnn` | 1.786 ± 0.004 | 0.975 | 110,545 | 2,000 steps, 100 CPU s (3 seeds) |" in text
     assert "| 28x28, 15 blocks | cpu | 47 | 490x |  |" in text
     assert "of 797 held-out digits (8x8, 17 levels) after training on 1000 others" in text
