@@ -210,9 +210,11 @@ def measured_on(families: Mapping[str, Any]) -> str:
         by_machine.setdefault(title, set()).add(f"`{cell['kind']}` of {cell['data']}")
     usual, *others = sorted(by_machine, key=lambda title: -len(by_machine[title]))
     elsewhere = "".join(f" ({', '.join(sorted(by_machine[title]))}: {title})" for title in others)
+    unequal = "One machine does more in a minute than another.\n" if others else ""
     return (
         f"Each model was trained for the same CPU minutes of one thread ({'; '.join(budgets.values())}) on\n"
         f"{usual}{elsewhere}, with everything else by default; `benchmarks/families.py` measures.\n"
+        f"{unequal}"
     )
 
 

@@ -5,12 +5,12 @@
 Both draw from the same weights in the same process. The plain way is timed on some places, spread over the image, and
 multiplied (`extrapolated`): a pass costs the same wherever the value lies. `ratio` is its time over that of the caches.
 Cases: 28x28 grey and 32x32 in colour in batches of 64, with as many blocks or layers as published; and other sides,
-which show the growth: the plain way's with the square of the pixels, the caches' with the pixels. On a GPU batches are
-larger. `memory_gib` is the most that drawing by caches took: on a GPU by tensors, on a CPU by the process beside what
-it had before the net was made. Each case has a process of its own. Times are CPU seconds of it on a CPU, else by the
-clock, the best of --repeats for the caches. Weights are not trained: no cost depends on them. Each case is kept in
-benchmarks/results/sampling.json when it is done, in the place of an earlier one of the same device, those of a quick
-run, of small images, in build/.
+which show the growth: the plain way's with the square of the pixels, the caches' with the pixels. Nets are as wide as
+by default, a diagonal_bilstm as a row_lstm. On a GPU batches are larger. `memory_gib` is the most that drawing by
+caches took: on a GPU by tensors, on a CPU by the process beside what it had before the net was made. Each case has a
+process of its own. Times are CPU seconds of it on a CPU, else by the clock, the best of --repeats for the caches.
+Weights are not trained: no cost depends on them. Each case is kept in benchmarks/results/sampling.json when it is done,
+in the place of an earlier one of the same device, those of a quick run, of small images, in build/.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from models._contract import GenerativeModel, Span, TensorSpec
 from models._raster import WholePasses
 
 PLACES = 4  # at which the plain way is timed
-SIZES = {"diagonal_bilstm": {"width": 24}}  # that of a row_lstm by default, so that the two are of a size
+SIZES = {"diagonal_bilstm": {"width": 24}}  # as wide as a row_lstm, where its default is 64
 
 
 class Case(NamedTuple):

@@ -44,13 +44,13 @@ def exact_level_index(x: Tensor, levels: int, called: str) -> Tensor:
 
 
 def refuse_other_temperatures(temperature: float) -> None:
-    """Nothing, if logits can be divided by ``temperature``, or it is 0, of which the likeliest outcomes are.
+    """Nothing, if ``temperature`` is 0, which stands for the likeliest outcomes, or logits can be divided by it.
 
     Raises:
         ValueError: it is negative, infinite, or not a number.
     """
     if not 0 <= temperature < math.inf:
-        raise ValueError(f"a temperature is a number from 0 on, not {temperature}")
+        raise ValueError(f"the temperature is a finite number from 0 on, not {temperature}; 1 draws what was learned")
 
 
 def tempered_shares(logits: Tensor, temperature: float) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models._factors import Factors, draw_outcomes
-from models._levels import refuse_other_temperatures
 from models._masked import MaskedLinear, order_mask, spread_orders
 from models._nets import LabelEmbedding
 
@@ -158,11 +157,7 @@ def draw(net: MadeNet, y: Tensor, uniform: Tensor, temperature: float, given: Te
     """Rows ``(B, D)`` of classes ``y`` that ``uniform`` noise ``(B, factors)`` names, in the order of the net.
 
     The first ``known`` factors in that order are taken from ``given`` ``(B, D)``.
-
-    Raises:
-        ValueError: the temperature is negative, infinite, or not a number.
     """
-    refuse_other_temperatures(temperature)
     rows = Drawing(net, y)
     for place, number in enumerate(net.order):
         logits = rows.logits(place)

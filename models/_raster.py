@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from models._grey_levels import GreyGrid
-from models._levels import refuse_other_temperatures
 
 
 class Places(Protocol):
@@ -80,11 +79,7 @@ def draw_in_raster_order(
     Those of the first ``places_given`` places are taken from ``given``, levels of the same shape. On a GPU the
     operations of a row are captured as CUDA graphs, one for each row of the period, and played for the rows below: they
     are many and small, and giving them out one by one would take longer than computing them.
-
-    Raises:
-        ValueError: the temperature is negative, infinite, or not a number.
     """
-    refuse_other_temperatures(temperature)
     levels = torch.zeros(noise.shape, dtype=torch.int64, device=noise.device) if given is None else given.clone()
     known = (torch.arange(grid.height * grid.width, device=noise.device) < places_given).reshape(grid.height, -1)
     row = Row(places, grid, noise, temperature)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models._bayes import SeenClasses, class_log_joint, refuse_other_rows
 from models._contract import Batch, GenerativeModel, Objective, OptimiserConfig, TensorSpec
 from models._grey_levels import GreyGrid, uniform_noise
+from models._levels import refuse_other_temperatures
 from models._raster import Places, draw_in_raster_order, places_known
 
 VALUES_AT_ONCE = 2**25  # logits, or features of a layer, that are in memory at a time when a likelihood is computed
@@ -113,9 +114,10 @@ class RasterModel(GenerativeModel):
             ValueError: a label is none of the classes; the temperature is negative, infinite, or not a number.
         """
         refuse_other_rows(self.spec, labels)
+        refuse_other_temperatures(temperature)
         noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
         levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature)
-        return self.grid.values(levels, noise.dtype)
+        return self._values(levels)
 
     @torch.no_grad()
     def complete(
@@ -129,11 +131,16 @@ class RasterModel(GenerativeModel):
                 not a number.
         """
         refuse_other_rows(self.spec, labels, x)
+        refuse_other_temperatures(temperature)
         count = places_known(known, self.grid)
         given = self.grid.index(torch.where(known, x, -1.0))
         noise = uniform_noise(self.grid, len(labels), generator, self.net.where)
         levels = draw_in_raster_order(self.net.places(labels), self.grid, noise, temperature, given, count)
-        return torch.where(known, x, self.grid.values(levels, noise.dtype))
+        return torch.where(known, x, self._values(levels).to(x.dtype))
+
+    def _values(self, levels: Tensor) -> Tensor:
+        """In 32 bits at least: 16 do not tell 256 levels apart."""
+        return self.grid.values(levels, torch.promote_types(self.net.where.dtype, torch.float32))
 
     @torch.no_grad()
     def class_logits(self, x: Tensor) -> Tensor:

@@ -193,11 +193,7 @@ class DiagonalBiLstmConfig(ModelConfig):
     searched: ClassVar[Mapping[str, Searched]] = {**SEARCHED, "width": Range(16, 128, log=True, whole=True)}
 
     kind: Literal["diagonal_bilstm"] = "diagonal_bilstm"
-    width: Width = Field(
-        64,
-        description="Units of a layer; between layers there are twice as many. A width of 24 with a dropout of 0.3 "
-        "takes two fifths of the time and learns less of few rows by heart.",
-    )
+    width: Width = 64
     depth: Layers = 2
     first_kernel: OddKernel = Field(7, description="Side of the first layer's kernel, odd.")
     skip: Skip = True

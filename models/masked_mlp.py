@@ -30,6 +30,7 @@ from models._contract import (
     TrainingDefaults,
 )
 from models._factors import Factors, draw_outcomes, factors_of, ordered
+from models._levels import refuse_other_temperatures
 from models._made import MadeNet, MadeSize, draw
 from models._nets import first_weights
 from models._searched import OneOf, Range, Searched
@@ -110,6 +111,7 @@ class MaskedMlp(GenerativeModel):
                 shape, or not a label of the classes each; the temperature is negative, infinite, or not a number.
         """
         refuse_other_rows(self.spec, labels, x)
+        refuse_other_temperatures(temperature)
         count = columns_known(known, self.net.factors, self.order)
         told = set(self.order[:count])
         for outcome, numbers, places in self.net.factors.groups:
@@ -139,14 +141,15 @@ class MaskedMlp(GenerativeModel):
         """A label for each row ``(B, D)``, drawn from p(y|x), ``(B,)``.
 
         Raises:
-            ValueError: p(y|x) of a row is not known, since a number of it is none, or no class has such rows.
+            ValueError: a row has no probability of any class, since a value of it is missing or out of all bounds, or
+                it is refused by :meth:`log_likelihood`.
         """
         logits = self.class_logits(x)
         unknown = logits.softmax(1).isnan().any(1)
         if unknown.any():
             raise ValueError(
                 f"no label can be drawn for row {int(unknown.nonzero()[0])}, since no class gives it a probability; "
-                "a number of it is missing or out of all bounds, so leave it out"
+                "leave out rows with a value that is missing or out of all bounds"
             )
         return self._labels(logits, generator)
 

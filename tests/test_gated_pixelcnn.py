@@ -152,7 +152,7 @@ def test_dropout_is_of_both_stacks() -> None:
     applied = Whole(model.net.label(torch.tensor([0, 1])), 5, 6)
     v, h = (torch.randn(2, 6, 5, 6, generator=generator(seed)) for seed in (1, 2))
     assert 0.3 < float((block.above(v, applied) == 0).double().mean()) < 0.7
-    block.above(v, applied)
+    block.above(v, applied)  # the horizontal stack is told what the vertical one found
     assert not torch.equal(block.beside(h, applied), block.beside(h, applied))
 
 

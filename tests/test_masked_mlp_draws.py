@@ -179,7 +179,7 @@ def test_no_rows_are_as_good_as_many() -> None:
 
 @pytest.mark.parametrize("temperature", [-0.5, math.inf, math.nan])
 def test_no_temperature_but_a_number_from_0_on_is_accepted(temperature: float) -> None:
-    with pytest.raises(ValueError, match="a temperature is a number from 0 on"):
+    with pytest.raises(ValueError, match="the temperature is a finite number from 0 on"):
         build().sample(torch.tensor([0, 1]), generator(), temperature)
 
 

@@ -141,7 +141,7 @@ def test_the_page_shows_exact_likelihoods_and_what_drawing_by_them_costs() -> No
     text = exact([row, {"absent": "not there"}], [case])
     assert "favours the caches" not in text
     cold = exact([row], [case, case | {"device": "a GPU", "warmed_up": False}])
-    assert "The whole passes on a GPU were timed from the first on" in cold
+    assert "The first whole pass on a GPU" in cold
     assert "| `pixelcnn` | 1.786 ± 0.004 | 0.975 | 110,545 | 2,000 steps, 100 CPU s (3 seeds) |" in text
     assert "| 28x28, 15 blocks | cpu | 47 | 490x |  |" in text
     assert "of 797 held-out digits (8x8, 17 levels) after training on 1000 others" in text

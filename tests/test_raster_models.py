@@ -194,9 +194,9 @@ def test_a_completed_row_keeps_what_is_known_and_is_drawn_as_by_whole_passes(
 def test_no_temperature_but_a_number_from_0_on_is_accepted(name: str, temperature: float) -> None:
     model, labels = build(name, *SHAPES["grey"]), torch.tensor([0, 1])
     x, known = some_rows(model.spec, labels).x, torch.ones(5, 6, dtype=torch.bool)
-    with pytest.raises(ValueError, match="a temperature is a number from 0 on"):
+    with pytest.raises(ValueError, match="the temperature is a finite number from 0 on"):
         model.sample(labels, generator(), temperature)
-    with pytest.raises(ValueError, match="a temperature is a number from 0 on"):
+    with pytest.raises(ValueError, match="the temperature is a finite number from 0 on"):
         model.complete(x, known, labels, generator(), temperature)
 
 
@@ -206,6 +206,15 @@ def test_a_model_of_64_bits_knows_the_likelihood_of_what_it_draws(name: str) -> 
     x = model.sample(labels, generator())
     assert x.dtype == torch.float64
     assert torch.isfinite(model.log_likelihood(Batch(x, labels))).all()
+    known = torch.arange(30).reshape(5, 6) < 9
+    assert torch.equal(model.complete(x, known, labels, generator())[:, :, known], x[:, :, known])
+
+
+@every_model
+def test_a_model_of_16_bits_draws_levels_that_are_told_apart(name: str) -> None:
+    model, labels = build(name, (1, 4, 5), 256).to(torch.bfloat16).eval(), torch.tensor([0, 1, 2])
+    x = model.sample(labels, generator())
+    assert torch.equal(model.grid.values(model.grid.index(x)), x)
 
 
 @every_model
